@@ -1,0 +1,1 @@
+"""Values, errors and ports that every layer speaks. Pure: imports nothing of ours, no I/O, no clock."""

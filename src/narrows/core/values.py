@@ -1,0 +1,188 @@
+"""The nouns of Narrows: principal, agent, connection, lease, decision, and what an exchange came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A verified identity. `issuer` says who vouched for it (`local` for the embedded owner)."""
+
+    name: str
+    kind: Literal["user", "service"] = "user"
+    issuer: str = "local"
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """The client program that acts for a principal."""
+
+    name: str
+    version: str = ""
+
+
+class Durability(StrEnum):
+    """When bytes count as recorded (P1)."""
+
+    STRICT = "strict"
+    """fsynced before the last byte goes on."""
+    BUFFERED = "buffered"
+    """written at once, fsynced within 50 ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialSource:
+    """Where a connection's upstream credential comes from. Holds names and paths, never a secret.
+
+    kind `chain`: the environment's own AWS chain (optionally `profile`).
+    kind `file`: an AWS shared credentials file at `path`, `profile` in it.
+    kind `assume_role`: `role_arn` assumed per session, from `base` (`chain` or `file`), with `external_id`.
+    kind `environment`: AWS variables of the gateway's own environment whose names start with `prefix`.
+    """
+
+    kind: Literal["chain", "file", "assume_role", "environment"] = "chain"
+    path: str = ""
+    profile: str = ""
+    prefix: str = ""
+    role_arn: str = ""
+    external_id: str = ""
+    base: Literal["chain", "file", "environment"] = "chain"
+    duration_s: int = 3600
+    sts_endpoint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A registered target. The same schema serves the command line, the API and the file form.
+
+    `endpoint` empty means the real service (for `aws`: the host that the service's model names). `hosts` are the
+    host names (exact, or `*.suffix`) that the forward proxy sends to this connection. `allow_private` lets the
+    gateway dial loopback, link-local and private addresses for this connection: off unless it says exactly that.
+    `allow_credential_issue` lets operations pass whose answers hold credentials that work outside the gateway.
+    """
+
+    name: str
+    kind: Literal["aws", "llm", "mcp", "http", "postgres", "mysql", "ssh"] = "aws"
+    endpoint: str = ""
+    hosts: tuple[str, ...] = ()
+    region: str = ""
+    account: str = ""
+    credential: CredentialSource = field(default_factory=CredentialSource)
+    durability: Durability = Durability.STRICT
+    groups: tuple[str, ...] = ()
+    allow_private: bool = False
+    allow_credential_issue: bool = False
+    ca_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A credential issued to one session for one connection; works only at the gateway.
+
+    `session` is 16 bytes, `expires` Unix seconds. The repr names the lease without its secret.
+    """
+
+    session: bytes
+    connection: str
+    principal: Principal
+    agent: Agent
+    expires: int
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str = field(repr=False)
+
+
+class Effect(StrEnum):
+    """What a decision says."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+    HOLD = "hold"
+    REDACT = "redact"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Allow, deny, hold or redact, with the reason and the ids of the policies that said so (P4)."""
+
+    effect: Effect
+    reason: str
+    policies: tuple[str, ...] = ()
+    policy_version: str = ""
+
+
+class Outcome(StrEnum):
+    """How an exchange ended."""
+
+    COMPLETE = "complete"
+    REFUSED = "refused"
+    CLIENT_GONE = "client_gone"
+    UPSTREAM_FAILED = "upstream_failed"
+    UPSTREAM_CUT = "upstream_cut"
+    PROTOCOL_ERROR = "protocol_error"
+    INTERNAL = "internal"
+    UNFINISHED = "unfinished"
+    """The process died while the exchange ran; said by recovery, never by the path."""
+
+
+@dataclass(slots=True)
+class StoredExchange:
+    """One exchange as read back from frames. Bodies may be cut to what the reader asked for (`*_truncated`).
+
+    `request` and `response` are the wire bytes as recorded (heads scrubbed by rule, bodies verbatim).
+    `request_facts` and `response_facts` are the JSON objects that the path wrote beside the bytes.
+    """
+
+    id: bytes
+    session: bytes
+    kind: str
+    request: bytes = b""
+    response: bytes = b""
+    sent: bytes = b""
+    request_truncated: bool = False
+    response_truncated: bool = False
+    request_length: int = 0
+    response_length: int = 0
+    request_facts: dict[str, object] = field(default_factory=dict)
+    response_facts: dict[str, object] = field(default_factory=dict)
+    started_ns: int = 0
+    ended_ns: int = 0
+    leaf_index: int = -1
+
+
+@dataclass(slots=True)
+class Resource:
+    """A resource that a call touches. `exact` is False where the ARN is a best effort."""
+
+    arn: str
+    exact: bool = False
+
+
+@dataclass(slots=True)
+class Described:
+    """What an exchange meant: the fields that are indexed, shown and searched. Empty means unknown."""
+
+    service: str = ""
+    operation: str = ""
+    action: str = ""
+    access_level: str = ""
+    protocol: str = ""
+    region: str = ""
+    account: str = ""
+    resources: list[Resource] = field(default_factory=list)
+    parameters: dict[str, object] = field(default_factory=dict)
+    status: int = 0
+    error_code: str = ""
+    error_message: str = ""
+    request_id: str = ""
+    invocation_id: str = ""
+    attempt: int = 0
+    events: list[dict[str, object]] = field(default_factory=list)
+    text: str = ""
+    """Decoded text of both directions for full-text search, bounded by the reader."""
+    problems: list[str] = field(default_factory=list)
+    """What could not be decoded, and why."""
