@@ -10,7 +10,6 @@ Importing this module is cheap on purpose (standard library only, `tomllib` when
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -121,11 +120,15 @@ class Settings:
 
     def to_json(self) -> str:
         """All settings as one JSON object: what the supervisor hands to its children."""
+        import json
+
         return json.dumps({item.name: _plain(getattr(self, item.name)) for item in fields(self)})
 
     @classmethod
     def from_json(cls, text: str) -> Settings:
         """The inverse of `to_json`. Raises ConfigError."""
+        import json
+
         raw = json.loads(text)
         if not isinstance(raw, dict):
             raise ConfigError("The settings could not be read", "not a JSON object")
@@ -148,7 +151,7 @@ _FIELDS = {item.name: item for item in fields(Settings)}
 def describe() -> Iterator[Described]:
     """Every setting: name, type, default, documentation, environment variable. In the schema's order."""
     for name, item in _FIELDS.items():
-        default = str(item.metadata["default"]) if item.default is MISSING else json.dumps(item.default)
+        default = str(item.metadata["default"]) if item.default is MISSING else _quoted(item.default)
         yield Described(name, str(item.type).lower(), default, item.metadata["doc"], PREFIX + name.upper())
 
 
@@ -276,6 +279,10 @@ def _takes(name: str) -> str:
             return f"a whole number from {low} to {high}"
         return f"a whole number, at least {low}" if low is not None else "a whole number"
     return " or ".join(item.metadata["choices"]) if item.metadata["choices"] else "a text of one line"
+
+
+def _quoted(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)
 
 
 def _plain(value: object) -> object:
