@@ -1,0 +1,129 @@
+"""What the management API needs from the rest of the program: ports, bound together when it is wired.
+
+Every callable that may block (index, log, raw bytes, lease issue) is called in FastAPI's thread pool;
+`record` and `test_connection` are awaited on the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from narrows.core.ports import Clock
+from narrows.core.values import Agent, Connection, Lease, Principal
+from narrows.manage.control import ControlStore
+from narrows.record.index.rows import ExchangeRow, Page, SessionRow
+
+
+class Index(Protocol):
+    """What can be asked of the index; see `narrows.record.index.sqlite.SqliteIndex`."""
+
+    def sessions(
+        self, query: str = "", limit: int = 50, cursor: str = "", *, now_ns: int
+    ) -> Page[SessionRow]:
+        """Sessions that match, the newest first."""
+        ...
+
+    def exchanges(
+        self,
+        query: str = "",
+        session: str = "",
+        limit: int = 50,
+        cursor: str = "",
+        order: str = "desc",
+        *,
+        now_ns: int,
+    ) -> Page[ExchangeRow]:
+        """Exchanges that match, by the time they started."""
+        ...
+
+    def exchanges_after(
+        self, leaf_index: int, query: str = "", session: str = "", limit: int = 50, *, now_ns: int
+    ) -> Page[ExchangeRow]:
+        """Exchanges sealed after a leaf, in the order of the log: what a follower asks for."""
+        ...
+
+    def exchange(self, id_or_prefix: str) -> ExchangeRow:
+        """One exchange."""
+        ...
+
+    def session(self, id_or_prefix: str) -> SessionRow:
+        """One session."""
+        ...
+
+    def cursor(self) -> int:
+        """The last leaf that is indexed, -1 before any."""
+        ...
+
+
+class LeaseIssuer(Protocol):
+    """Makes what a session shows at the gateway. Raises NarrowsError; keeps no copy."""
+
+    def lease(
+        self, session: bytes, connection: Connection, principal: Principal, agent: Agent, expires: int
+    ) -> Lease:
+        """A lease for one connection, valid to `expires` (Unix seconds)."""
+        ...
+
+    def proxy_token(self, session: bytes, principal: Principal, agent: Agent, expires: int) -> str:
+        """The password of the session's proxy URL: URL-safe characters, valid at the gateway's proxy only."""
+        ...
+
+
+class LogReader(Protocol):
+    """The published log."""
+
+    def checkpoint(self) -> str:
+        """The newest signed checkpoint, as published. Raises NotFound before the first."""
+        ...
+
+    def status(self) -> dict[str, Any]:
+        """`size` (leaves), `time` (ns since the epoch of the last checkpoint), `lag` (frames not yet
+        sealed)."""
+        ...
+
+
+class Record(Protocol):
+    """Appends one control frame and returns when it is on stable storage. Raises RecorderFailed."""
+
+    def __call__(self, kind: int, session: bytes, meta: dict[str, Any]) -> Awaitable[None]:
+        """Record `meta` in a frame of `kind` (`record.log.frame.Kind`)."""
+        ...
+
+
+RawReader = Callable[[Any, str], Iterator[bytes]]
+"""(location, `request`|`response`|`sent`) -> the exact recorded bytes, piece by piece. Raises
+NarrowsError."""
+
+ConnectionTester = Callable[[Connection], Awaitable[dict[str, Any]]]
+"""Tries a connection with its own credential; returns what it found. Raises CredentialError or
+UpstreamError."""
+
+
+@dataclass(slots=True)
+class Deps:
+    """Everything that `create_app` needs.
+
+    `verify_token` answers a bearer token with its principal, or None; it must compare in constant time.
+    `gateway_url` is `http://HOST:PORT` of the gateway port. `hosts` and `origins` are further names by which
+    this API may be reached (`console.example.net`, `https://console.example.net`). `ready` gives a reason
+    why the gateway is not ready, or an empty string. `random` gives that many unpredictable bytes.
+    """
+
+    store: ControlStore
+    index: Index
+    log: LogReader
+    issuer: LeaseIssuer
+    record: Record
+    iter_raw: RawReader
+    clock: Clock
+    verify_token: Callable[[str], Principal | None]
+    gateway_url: str
+    ca_pem: str
+    test_connection: ConnectionTester
+    random: Callable[[int], bytes]
+    ready: Callable[[], str] = lambda: ""
+    hosts: frozenset[str] = field(default_factory=frozenset)
+    origins: frozenset[str] = field(default_factory=frozenset)
+    session_ttl_s: int = 12 * 3600
