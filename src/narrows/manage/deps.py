@@ -58,16 +58,31 @@ class Index(Protocol):
 
 
 class LeaseIssuer(Protocol):
-    """Makes what a session shows at the gateway. Raises NarrowsError; keeps no copy."""
+    """Makes what a session shows at the gateway; see `narrows.identity.lease`. Raises NarrowsError."""
 
-    def lease(
-        self, session: bytes, connection: Connection, principal: Principal, agent: Agent, expires: int
+    def issue(
+        self,
+        *,
+        session: bytes,
+        connection: str,
+        principal: Principal,
+        agent: Agent,
+        expires: int,
+        now_s: int | None = None,
     ) -> Lease:
         """A lease for one connection, valid to `expires` (Unix seconds)."""
         ...
 
-    def proxy_token(self, session: bytes, principal: Principal, agent: Agent, expires: int) -> str:
-        """The password of the session's proxy URL: URL-safe characters, valid at the gateway's proxy only."""
+    def proxy_token(
+        self,
+        *,
+        session: bytes,
+        principal: Principal,
+        agent: Agent,
+        expires: int,
+        now_s: int | None = None,
+    ) -> str:
+        """The password of the session's proxy URL, valid at the gateway's forward proxy only."""
         ...
 
 

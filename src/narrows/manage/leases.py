@@ -11,7 +11,7 @@ from narrows.core.errors import Refusal
 from narrows.manage.common import Caller, Dependencies, full_id
 from narrows.manage.responses import JsonResponse
 from narrows.manage.schema import LeaseRequest
-from narrows.manage.sessions import check_allowed, lease_json
+from narrows.manage.sessions import check_allowed, issue, lease_json
 
 router = APIRouter(tags=["leases"])
 
@@ -40,9 +40,6 @@ async def issue_lease(body: LeaseRequest, deps: Dependencies, caller: Caller) ->
         )
     connection = await run_in_threadpool(deps.store.connection, body.connection)
     check_allowed(caller, connection)
-    issue = deps.issuer.lease
-    lease = await run_in_threadpool(
-        issue, session.id, connection, session.principal, session.agent, session.expires_s
-    )
+    lease = await run_in_threadpool(issue, deps, session, connection)
     await run_in_threadpool(deps.store.note_leases, [lease])
     return JsonResponse(lease_json(lease, connection), 201)

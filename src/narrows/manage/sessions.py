@@ -112,10 +112,28 @@ def _open_meta(session: Session) -> dict[str, Any]:
     }
 
 
+def issue(deps: Deps, session: Session, connection: Connection) -> Lease:
+    """A lease of an open session for one connection; it ends with the session."""
+    return deps.issuer.issue(
+        session=session.id,
+        connection=connection.name,
+        principal=session.principal,
+        agent=session.agent,
+        expires=session.expires_s,
+        now_s=deps.clock.wall_ns() // 1_000_000_000,
+    )
+
+
 def _issue(deps: Deps, session: Session, connections: list[Connection]) -> dict[str, Any]:
-    who, agent, expires = session.principal, session.agent, session.expires_s
-    leases = [deps.issuer.lease(session.id, connection, who, agent, expires) for connection in connections]
-    token = deps.issuer.proxy_token(session.id, who, agent, expires)
+    leases = [issue(deps, session, connection) for connection in connections]
+    expires = session.expires_s
+    token = deps.issuer.proxy_token(
+        session=session.id,
+        principal=session.principal,
+        agent=session.agent,
+        expires=expires,
+        now_s=deps.clock.wall_ns() // 1_000_000_000,
+    )
     deps.store.note_leases(leases)
     return {
         "id": ids.text(session.id),

@@ -68,17 +68,32 @@ class World:
         }
         self.events.append((Kind(kind).name, {"session": session, **meta, "at": state}))
 
-    def lease(
-        self, session: bytes, connection: Connection, principal: Principal, agent: Agent, expires: int
+    def issue(
+        self,
+        *,
+        session: bytes,
+        connection: str,
+        principal: Principal,
+        agent: Agent,
+        expires: int,
+        now_s: int | None = None,
     ) -> Lease:
-        self.events.append(("lease", connection.name))
-        if connection.name == "unissuable":
+        self.events.append(("lease", connection))
+        if connection == "unissuable":
             raise NotFound("No lease key", "it is gone")
-        secret = hashlib.sha256(session + connection.name.encode()).hexdigest()
-        key = f"ASIA{secret[:16].upper()}"
-        return Lease(session, connection.name, principal, agent, expires, key, f"sk/{secret}", f"st+{secret}")
+        secret = hashlib.sha256(session + connection.encode()).hexdigest()
+        key = f"NRWL{secret[:16].upper()}"
+        return Lease(session, connection, principal, agent, expires, key, f"sk/{secret}", f"st+{secret}")
 
-    def proxy_token(self, session: bytes, principal: Principal, agent: Agent, expires: int) -> str:
+    def proxy_token(
+        self,
+        *,
+        session: bytes,
+        principal: Principal,
+        agent: Agent,
+        expires: int,
+        now_s: int | None = None,
+    ) -> str:
         return f"pt/{session.hex()}"
 
     def checkpoint(self) -> str:
