@@ -1,0 +1,365 @@
+"""HTTP/1.1 heads: from the exact bytes of a head to a checked `RequestHead` or `ResponseHead`.
+
+A head is accepted by one regular expression over all of it, then split: what the expression lets through
+needs no second look at its bytes. Nothing is repaired. What RFC 9112 forbids, and what it allows but two
+readers could take in two ways, is refused; `http1_refuse` finds the words for it, off the hot path.
+
+Rules beyond the RFC's grammar, each because somebody reads it differently: `Transfer-Encoding` is exactly
+`chunked`, in that spelling; a repeated `Content-Length` is refused even when the values agree; a fragment
+never comes in a target; `Host` is a name or address with an optional port; an absolute or authority form
+names the same host as `Host` does.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from narrows.core.errors import ProtocolError
+
+MAX_HEAD: Final = 65536
+"""Default limit of a head, and of a trailer section, in bytes, the empty line included."""
+MAX_HEADERS: Final = 200
+"""Limit of the number of header lines, and of trailer lines."""
+MAX_TARGET: Final = 32768
+"""Limit of a request target, in bytes."""
+MAX_LENGTH: Final = (1 << 63) - 1
+"""Limit of a Content-Length and of a chunk size: beyond it other implementations overflow."""
+
+NO_BODY: Final = 0
+LENGTH: Final = 1
+CHUNKED: Final = 2
+UNTIL_CLOSE: Final = 3
+
+# Possessive quantifiers: no byte is looked at twice, so a hostile head costs no more than a good one.
+TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+FIELDS: Final = rb"(?:" + TOKEN + rb"++:[\t -~\x80-\xff]*+\r\n)*+"
+# RFC 3986, and of what it excludes the characters that WHATWG URL parsers (Node, browsers) leave alone.
+_ORIGIN: Final = rb"/[!$-;=@-\[\]_a-z|~]*+(?:\?[!$-;=?-~]*+)?+"
+
+_REQUEST: Final = re.compile(
+    rb"(?:\r\n)?+(" + TOKEN + rb"++) (?:(" + _ORIGIN + rb")|([!-~]++)) HTTP/1\.([01])\r\n" + FIELDS + rb"\r\n"
+)
+_RESPONSE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9]) ([\t -~\x80-\xff]*+)\r\n" + FIELDS + rb"\r\n")
+_HOST: Final = re.compile(rb"(\[[0-9A-Fa-f:.]{2,64}\]|[0-9A-Za-z._\-]{1,255})(?::([0-9]{1,5}))?")
+_ABSOLUTE: Final = re.compile(
+    rb"([Hh][Tt][Tt][Pp][Ss]?)://([0-9A-Za-z._\-\[\]:]++)(?:" + _ORIGIN + rb"|\?[!$-;=?-~]*+)?+"
+)
+_OPTION: Final = re.compile(TOKEN + rb"+")
+
+FORBIDDEN_TRAILERS: Final = frozenset(
+    (
+        b"authorization", b"connection", b"content-length", b"cookie", b"expect", b"host", b"keep-alive",
+        b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"set-cookie", b"te", b"trailer",
+        b"transfer-encoding", b"upgrade",
+    )
+)  # fmt: skip
+"""Fields of framing, routing, connection and authentication: never in a trailer (RFC 9110 6.5.1)."""
+
+_NOT_AN_OPTION: Final = frozenset((b"content-length", b"transfer-encoding", b"host", b"authorization"))
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Head:
+    """What the two heads have in common.
+
+    `headers`: (lower-cased name, value without surrounding spaces and tabs) in the order received. `lines`:
+    the
+    same lines as received, without CRLF, parallel to `headers`. `raw`: the whole head as received. `framing`:
+    how
+    the body is delimited; `length` its bytes if `framing` is LENGTH, else -1. `keep_alive`: what this head
+    says
+    about the connection after this message. The repr shows no value: targets and headers carry credentials.
+    """
+
+    __slots__ = (
+        "_distinct",
+        "_values",
+        "framing",
+        "headers",
+        "keep_alive",
+        "length",
+        "lines",
+        "minor",
+        "raw",
+    )
+
+    minor: int
+    headers: Headers
+    lines: list[bytes]
+    raw: bytes
+    framing: int
+    length: int
+    keep_alive: bool
+    _values: dict[bytes, bytes]
+    _distinct: bool
+
+    def get(self, name: bytes) -> bytes | None:
+        """The value of a field by its lower-cased name; repeated fields joined with `,` in order; None if
+        absent.
+        """
+        return self._values.get(name)
+
+    def count(self, name: bytes) -> int:
+        """How many lines carry this lower-cased name."""
+        if self._distinct:
+            return 1 if name in self._values else 0
+        return sum(1 for other, _ in self.headers if other == name)
+
+
+class RequestHead(Head):
+    """A request's head. `target` is exactly as received; `upgrade` is the Upgrade header's value or empty."""
+
+    __slots__ = ("expect_continue", "method", "target", "upgrade")
+
+    def __init__(
+        self, raw: bytes, method: bytes, target: bytes, minor: int, headers: Headers, lines: list[bytes]
+    ) -> None:
+        self.raw = raw
+        self.method = method
+        self.target = target
+        self.minor = minor
+        self.headers = headers
+        self.lines = lines
+        self.framing = NO_BODY
+        self.length = -1
+        self.keep_alive = minor == 1
+        self.expect_continue = False
+        self.upgrade = b""
+        values = dict(headers)
+        self._values = values
+        self._distinct = len(values) == len(headers)
+        if not self._distinct:
+            self._values = _joined(headers)
+
+    def __repr__(self) -> str:
+        return f"<RequestHead {self.method!r} {len(self.headers)} headers, {len(self.raw)} bytes>"
+
+
+class ResponseHead(Head):
+    """A response's head. An informational one (1xx) is followed by the next head, without an End."""
+
+    __slots__ = ("reason", "status")
+
+    def __init__(
+        self, raw: bytes, status: int, reason: bytes, minor: int, headers: Headers, lines: list[bytes]
+    ) -> None:
+        self.raw = raw
+        self.status = status
+        self.reason = reason
+        self.minor = minor
+        self.headers = headers
+        self.lines = lines
+        self.framing = NO_BODY
+        self.length = -1
+        self.keep_alive = minor == 1
+        values = dict(headers)
+        self._values = values
+        self._distinct = len(values) == len(headers)
+        if not self._distinct:
+            self._values = _joined(headers)
+
+    def __repr__(self) -> str:
+        return f"<ResponseHead {self.status} {len(self.headers)} headers, {len(self.raw)} bytes>"
+
+
+def parse_request(buffer: bytes, start: int, max_head: int) -> RequestHead | None:
+    """The request head that begins at `start`, or None if no well-formed head of `max_head` bytes lies there.
+
+    None says nothing about why (cut short, malformed or too large). Raises ProtocolError where the head is
+    well-formed and must be refused for what it says. A single CRLF before the request line belongs to the
+    head
+    (RFC 9112 2.2).
+    """
+    match = _REQUEST.match(buffer, start)
+    if match is None or match.end() - start > max_head:
+        return None
+    end = match.end()
+    raw = buffer if start == 0 and end == len(buffer) else buffer[start:end]
+    method, target, other, minor = match.groups()
+    lines = raw.split(b"\r\n")
+    if not lines[0]:
+        del lines[0]
+    del lines[0], lines[-2:]
+    head = RequestHead(raw, method, target or other, 1 if minor == b"1" else 0, split_fields(lines), lines)
+    _judge_request(head, other is not None)
+    return head
+
+
+def parse_response(buffer: bytes, start: int, max_head: int, method: bytes) -> ResponseHead | None:
+    """The head at `start` of the response to a request of `method`; as `parse_request` otherwise."""
+    match = _RESPONSE.match(buffer, start)
+    if match is None or match.end() - start > max_head:
+        return None
+    end = match.end()
+    raw = buffer if start == 0 and end == len(buffer) else buffer[start:end]
+    minor, status, reason = match.groups()
+    lines = raw.split(b"\r\n")
+    del lines[0], lines[-2:]
+    head = ResponseHead(raw, int(status), reason, 1 if minor == b"1" else 0, split_fields(lines), lines)
+    _judge_response(head, method)
+    return head
+
+
+def split_fields(lines: list[bytes]) -> Headers:
+    """Split validated field lines into (lower-cased name, value without surrounding spaces and tabs)."""
+    headers: Headers = []
+    for line in lines:
+        name, _, value = line.partition(b":")
+        # strip() also takes line breaks and form feeds, which a validated line does not have.
+        headers.append((name.lower(), value.strip()))
+    return headers
+
+
+def _joined(headers: Headers) -> dict[bytes, bytes]:
+    values: dict[bytes, bytes] = {}
+    for name, value in headers:
+        values[name] = values[name] + b"," + value if name in values else value
+    return values
+
+
+def _judge_request(head: RequestHead, other_form: bool) -> None:
+    """Decide framing and connection of a well-formed request head, or refuse it."""
+    values = head._values
+    if len(head.headers) > MAX_HEADERS:
+        raise too_many_headers()
+    if len(head.target) > MAX_TARGET:
+        raise target_too_long()
+    host = values.get(b"host")
+    if host is None:
+        if head.minor == 1:
+            raise ProtocolError("The request was refused", "it has no Host header")
+    elif (not head._distinct and head.count(b"host") > 1) or _HOST.fullmatch(host) is None:
+        raise ProtocolError("The request was refused", "its Host header is not one host with an optional port")
+    if other_form or head.method == b"CONNECT":
+        _judge_target(head.method, head.target, host)
+    if b"content-length" in values or b"transfer-encoding" in values:
+        _judge_framing(head)
+        if head.method == b"CONNECT" and head.length != 0:
+            raise ProtocolError("The request was refused", "a CONNECT request has no body")
+    options = values.get(b"connection")
+    if options is not None:
+        head.keep_alive = _judge_connection(options, head.minor)
+    expect = values.get(b"expect")
+    if expect is not None:
+        if expect.lower() != b"100-continue":
+            raise ProtocolError("The request was refused", "it expects something unknown", status=417)
+        head.expect_continue = head.minor == 1
+    upgrade = values.get(b"upgrade")
+    if upgrade is not None:
+        head.upgrade = upgrade
+
+
+def _judge_response(head: ResponseHead, method: bytes) -> None:
+    """Decide framing and connection of a well-formed response head (RFC 9112 6.3), or refuse it."""
+    values = head._values
+    status = head.status
+    if len(head.headers) > MAX_HEADERS:
+        raise too_many_headers()
+    framed = b"content-length" in values or b"transfer-encoding" in values
+    if framed:
+        _judge_framing(head)
+    if status == 101:
+        raise ProtocolError("The response was refused", "it switches protocols, which was not asked for")
+    if status < 200 or status == 204 or (method == b"CONNECT" and status < 300):
+        # No body follows whatever the head says; one that announces bytes leaves the two sides in
+        # disagreement.
+        if framed and head.length != 0:
+            raise ProtocolError("The response was refused", "it announces a body that its status cannot have")
+        head.framing = NO_BODY
+        head.length = -1
+    elif status == 304 or method == b"HEAD":
+        head.framing = NO_BODY
+        head.length = -1
+    elif not framed:
+        head.framing = UNTIL_CLOSE
+    options = values.get(b"connection")
+    if options is not None:
+        head.keep_alive = _judge_connection(options, head.minor)
+    if head.framing == UNTIL_CLOSE:
+        head.keep_alive = False
+
+
+def _judge_framing(head: Head) -> None:
+    """Read Content-Length and Transfer-Encoding into `framing` and `length` (RFC 9112 6.3), or refuse."""
+    coding = head._values.get(b"transfer-encoding")
+    length = head._values.get(b"content-length")
+    if coding is not None:
+        if length is not None:
+            raise ProtocolError("The message was refused", "it has both Content-Length and Transfer-Encoding")
+        if head.minor == 0:
+            raise ProtocolError("The message was refused", "HTTP/1.0 has no Transfer-Encoding")
+        if not head._distinct and head.count(b"transfer-encoding") > 1:
+            raise ProtocolError("The message was refused", "it has several Transfer-Encoding headers")
+        if coding != b"chunked":
+            raise ProtocolError("The message was refused", "its Transfer-Encoding is not exactly `chunked`", status=501)
+        head.framing = CHUNKED
+    elif length is not None:
+        if not head._distinct and head.count(b"content-length") > 1:
+            raise ProtocolError("The message was refused", "it has several Content-Length headers")
+        if not length.isdigit() or len(length) > 19 or int(length) > MAX_LENGTH:
+            raise ProtocolError("The message was refused", "its Content-Length is not a number below 2^63")
+        head.framing = LENGTH
+        head.length = int(length)
+
+
+def _judge_connection(value: bytes, minor: int) -> bool:
+    """Whether the connection persists (RFC 9112 9.3); refuses options that name fields of the message."""
+    options = value.lower()
+    if options == b"keep-alive":
+        return True
+    if options == b"close":
+        return False
+    keep = minor == 1
+    close = False
+    for item in options.split(b","):
+        option = item.strip()
+        if option == b"close":
+            close = True
+        elif option == b"keep-alive":
+            keep = True
+        elif option in _NOT_AN_OPTION:
+            raise ProtocolError("The message was refused", "its Connection header names a field of the message")
+        elif option and _OPTION.fullmatch(option) is None:
+            raise ProtocolError("The message was refused", "its Connection header is not a list of tokens")
+    return keep and not close
+
+
+def _judge_target(method: bytes, target: bytes, host: bytes | None) -> None:
+    """Check a target that is not in origin form (RFC 9112 3.2.2 to 3.2.4) against its method and Host."""
+    port = b""
+    if method == b"CONNECT":
+        authority = _HOST.fullmatch(target)
+        if authority is None or authority[2] is None:
+            raise ProtocolError("The request was refused", "a CONNECT target is a host and a port")
+    elif target == b"*":
+        if method != b"OPTIONS":
+            raise ProtocolError("The request was refused", "only OPTIONS may have the target `*`")
+        return
+    else:
+        absolute = _ABSOLUTE.fullmatch(target)
+        authority = None if absolute is None else _HOST.fullmatch(absolute[2])
+        if absolute is None or authority is None:
+            raise ProtocolError(
+                "The request was refused",
+                "its target is not a path, nor an http URL without user information",
+            )
+        port = b"443" if absolute[1].lower() == b"https" else b"80"
+    if host is None:
+        return
+    named = _HOST.fullmatch(host)
+    if named is None or named[1].lower() != authority[1].lower():
+        raise ProtocolError("The request was refused", "its target and its Host header name different hosts")
+    if named[2] is not None and int(named[2]) != int(authority[2] or port):
+        raise ProtocolError("The request was refused", "its target and its Host header name different ports")
+
+
+def too_many_headers() -> ProtocolError:
+    """The error for more than MAX_HEADERS lines."""
+    return ProtocolError("The message was refused", f"it has more than {MAX_HEADERS} header lines", status=431)
+
+
+def target_too_long() -> ProtocolError:
+    """The error for a target beyond MAX_TARGET."""
+    return ProtocolError("The request was refused", f"its target is longer than {MAX_TARGET} bytes", status=414)
