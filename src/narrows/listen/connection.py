@@ -1,0 +1,195 @@
+"""One client's connection: socket bytes in, HTTP events out, with flow control both ways.
+
+The path pulls: it asks for a head or for body events and gets what is there, or waits. What arrives before it is
+asked for stays in the parser, and past `READ_AHEAD` bytes the socket is no longer read, so that neither a fast
+sender nor a pipelining one can fill memory (P8).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+from narrows.core.errors import ProtocolError
+from narrows.wire.http1 import Data, End, RequestHead, RequestParser
+
+READ_AHEAD = 512 * 1024
+"""Bytes held for a reader that is busy; above it the socket is paused."""
+
+WRITE_AHEAD = 1024 * 1024
+"""Bytes held for a slow client; above it `drain` waits."""
+
+
+class ClientGone(Exception):  # noqa: N818 - an event of the connection, not an error of ours
+    """The client closed or broke the connection while something was still expected of it."""
+
+
+class ClientConnection(asyncio.Protocol):
+    """The listening side's protocol object; one for the life of the socket, also across CONNECT and TLS.
+
+    `deadline` (loop time, seconds; 0 is none) is enforced by the listener's sweep: when it passes, the connection
+    is closed. `peer` is `address:port`. `tunnel` is the host of an accepted CONNECT, else empty; `tunnel_lease`
+    the session token that opened it.
+    """
+
+    __slots__ = (
+        "_body_waiter", "_drain_waiter", "_eof", "_loop", "_on_close", "_on_open", "_parser", "_paused",
+        "_reading_paused", "closed", "deadline", "idle", "peer", "scheme", "server_task", "transport", "tunnel",
+        "tunnel_lease", "tunnel_port",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        max_head: int,
+        on_open: Callable[[ClientConnection], asyncio.Task[Any]],
+        on_close: Callable[[ClientConnection], None],
+        scheme: str,
+    ) -> None:
+        self._loop = loop
+        self._parser = RequestParser(max_head)
+        self._on_open = on_open
+        self._on_close = on_close
+        self._body_waiter: asyncio.Future[None] | None = None
+        self._drain_waiter: asyncio.Future[None] | None = None
+        self._paused = False
+        self._reading_paused = False
+        self._eof = False
+        self.closed = False
+        self.idle = True
+        self.deadline = 0.0
+        self.peer = ""
+        self.scheme = scheme
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.server_task: asyncio.Task[Any] | None = None
+        self.tunnel = ""
+        self.tunnel_port = 0
+        self.tunnel_lease: object | None = None
+
+    # -- asyncio.Protocol -------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the transport and start the path's task for this connection (once)."""
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=WRITE_AHEAD)
+        if self.server_task is None:
+            name = transport.get_extra_info("peername")
+            self.peer = f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "local"
+            self.server_task = self._on_open(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser, wake the reader, and stop reading when far enough ahead."""
+        self._parser.feed(data)
+        waiter = self._body_waiter
+        if waiter is not None:
+            self._body_waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+        elif self._parser.buffered > READ_AHEAD and not self._reading_paused:
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """The client will send nothing more; it may still read an answer, so the socket stays open."""
+        self._eof = True
+        if self._body_waiter is not None and not self._body_waiter.done():
+            self._body_waiter.set_result(None)
+        self._body_waiter = None
+        return not self.idle and self.scheme == "http"
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone: cancel what the path still does for it (it records why)."""
+        self.closed = True
+        self._eof = True
+        for waiter in (self._body_waiter, self._drain_waiter):
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(ClientGone())
+        self._body_waiter = self._drain_waiter = None
+        self._on_close(self)
+        if self.server_task is not None and not self.server_task.done():
+            self.server_task.cancel()
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than we write."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """The client caught up."""
+        self._paused = False
+        if self._drain_waiter is not None and not self._drain_waiter.done():
+            self._drain_waiter.set_result(None)
+        self._drain_waiter = None
+
+    # -- reading ----------------------------------------------------------------------------------------------
+
+    def poll(self) -> RequestHead | Data | End | None:
+        """The next event if it is already here. Raises ProtocolError."""
+        event = self._parser.next()
+        if event is None and self._reading_paused:
+            self._reading_paused = False
+            self.transport.resume_reading()
+        return event
+
+    async def next(self) -> RequestHead | Data | End | None:
+        """Wait for the next event. None: the client closed between messages. Raises ProtocolError, ClientGone."""
+        while True:
+            event = self.poll()
+            if event is not None:
+                return event
+            if self._eof:
+                if self._parser.mid_message or self._parser.buffered:
+                    raise ClientGone()
+                return None
+            if self.closed:
+                raise ClientGone()
+            waiter = self._loop.create_future()
+            self._body_waiter = waiter
+            await waiter
+
+    async def next_head(self) -> RequestHead | None:
+        """Wait for the head of the next request; None when the client is done."""
+        event = await self.next()
+        if event is None or isinstance(event, RequestHead):
+            return event
+        raise ProtocolError("A body arrived where a request should begin")
+
+    @property
+    def buffered(self) -> int:
+        """Bytes received and not yet asked for."""
+        return self._parser.buffered
+
+    @property
+    def ended(self) -> bool:
+        """True when the client has said that it sends nothing more."""
+        return self._eof
+
+    # -- writing ----------------------------------------------------------------------------------------------
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Queue bytes to the client."""
+        self.transport.write(data)
+
+    @property
+    def write_paused(self) -> bool:
+        """True while the client is slow: the path then awaits `drain` before it reads more from upstream."""
+        return self._paused
+
+    async def drain(self) -> None:
+        """Wait until the client has taken enough. Raises ClientGone."""
+        while self._paused:
+            if self.closed:
+                raise ClientGone()
+            waiter = self._loop.create_future()
+            self._drain_waiter = waiter
+            await waiter
+
+    def close(self) -> None:
+        """Close after what is queued has been sent."""
+        if not self.closed:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once, dropping what is queued: the client must not take a cut answer for a whole one."""
+        if not self.closed:
+            self.transport.abort()

@@ -1,0 +1,181 @@
+"""The gateway port: accepts sockets, tells TLS from plain HTTP by the first byte, and enforces deadlines.
+
+One port serves every form (plain endpoint, TLS endpoint, forward proxy). Several workers bind it with
+SO_REUSEPORT, so the kernel spreads connections over them and they share nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from narrows.core.errors import ConfigError
+from narrows.listen.connection import ClientConnection
+from narrows.tasks import spawn
+
+TLS_HANDSHAKE = 0x16
+"""First byte of a TLS record that carries a ClientHello (RFC 8446 section 5.1)."""
+
+BACKLOG = 4096
+
+
+def bind(host: str, port: int, *, reuse_port: bool = True) -> socket.socket:
+    """Return a bound, non-blocking, not yet listening socket. Raises ConfigError when the port is taken."""
+    info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    sock = socket.socket(info[0], info[1], info[2])
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(info[4])
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise ConfigError(
+            f"Cannot listen on {host}:{port}", error.strerror or str(error), "choose another port, or stop what uses it"
+        ) from error
+    return sock
+
+
+class Listener:
+    """Accepts on one socket and keeps the set of live connections.
+
+    `serve` is called once per connection and returns the task that runs the path for it. At `max_connections` a
+    new connection is answered 503 and closed: refused clearly, never queued.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        serve: Callable[[ClientConnection], Any],
+        *,
+        tls: ssl.SSLContext | None,
+        max_head: int,
+        max_connections: int,
+        first_byte_timeout_s: float,
+        handshake_timeout_s: float = 15.0,
+    ) -> None:
+        self._sock = sock
+        self._serve = serve
+        self._tls = tls
+        self._max_head = max_head
+        self._max_connections = max_connections
+        self._first_byte_timeout_s = first_byte_timeout_s
+        self._handshake_timeout_s = handshake_timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._waiting: dict[socket.socket, float] = {}
+        self._sweep: asyncio.TimerHandle | None = None
+        self.connections: set[ClientConnection] = set()
+        self.refused = 0
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._sock.listen(BACKLOG)
+        self._loop.add_reader(self._sock, self._accept)
+        self._sweep = self._loop.call_later(0.5, self._enforce)
+
+    def stop_accepting(self) -> None:
+        """Close the listening socket; live connections go on."""
+        self._loop.remove_reader(self._sock)
+        self._sock.close()
+        for sock in list(self._waiting):
+            self._drop_waiting(sock)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Close idle connections now and the others as they end; abort what is left after `timeout_s`."""
+        for client in list(self.connections):
+            if client.idle:
+                client.close()
+        tasks = [c.server_task for c in self.connections if c.server_task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout_s)
+        for client in list(self.connections):
+            client.abort()
+        if self._sweep is not None:
+            self._sweep.cancel()
+
+    # -- accepting --------------------------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        for _ in range(64):
+            try:
+                conn, _peer = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            conn.setblocking(False)
+            if conn.family in (socket.AF_INET, socket.AF_INET6):
+                conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if len(self.connections) + len(self._waiting) >= self._max_connections:
+                self._refuse(conn)
+                continue
+            self._waiting[conn] = self._loop.time() + self._first_byte_timeout_s
+            self._loop.add_reader(conn, self._first_byte, conn)
+
+    def _refuse(self, conn: socket.socket) -> None:
+        self.refused += 1
+        try:
+            conn.send(
+                b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+            )
+        except OSError:
+            self.refused += 0  # the peer is gone already: there is nobody to tell
+        conn.close()
+
+    def _first_byte(self, conn: socket.socket) -> None:
+        try:
+            first = conn.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            first = b""
+        self._loop.remove_reader(conn)
+        del self._waiting[conn]
+        if not first:
+            conn.close()
+            return
+        tls = self._tls if first[0] == TLS_HANDSHAKE else None
+        spawn(self._adopt(conn, tls), name="adopt", on_error=self._ignore_handshake_failure)
+
+    async def _adopt(self, conn: socket.socket, tls: ssl.SSLContext | None) -> None:
+        scheme = "https" if tls is not None else "http"
+
+        def factory() -> ClientConnection:
+            client = ClientConnection(self._loop, self._max_head, self._opened, self._closed, scheme)
+            client.deadline = self._loop.time() + self._first_byte_timeout_s
+            return client
+
+        kwargs: dict[str, Any] = {"ssl": tls, "ssl_handshake_timeout": self._handshake_timeout_s} if tls else {}
+        await self._loop.connect_accepted_socket(factory, conn, **kwargs)
+
+    def _ignore_handshake_failure(self, error: BaseException) -> None:
+        """A client that fails its handshake has sent no request: there is no exchange to record."""
+        if not isinstance(error, (OSError, ssl.SSLError, TimeoutError)):
+            self._loop.call_exception_handler({"message": "accepting a connection failed", "exception": error})
+
+    def _opened(self, client: ClientConnection) -> asyncio.Task[Any]:
+        self.connections.add(client)
+        return spawn(self._serve(client), name="client")
+
+    def _closed(self, client: ClientConnection) -> None:
+        self.connections.discard(client)
+
+    # -- deadlines --------------------------------------------------------------------------------------------
+
+    def _enforce(self) -> None:
+        now = self._loop.time()
+        for sock, deadline in list(self._waiting.items()):
+            if now > deadline:
+                self._drop_waiting(sock)
+        for client in list(self.connections):
+            if client.deadline and now > client.deadline:
+                client.deadline = 0.0
+                client.abort()
+        self._sweep = self._loop.call_later(0.5, self._enforce)
+
+    def _drop_waiting(self, sock: socket.socket) -> None:
+        self._loop.remove_reader(sock)
+        self._waiting.pop(sock, None)
+        sock.close()

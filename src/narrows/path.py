@@ -1,0 +1,551 @@
+"""The data path, top to bottom: accept, identify, decode, decide, open, pump, close.
+
+One `Gateway` per worker, one `serve` task per client connection, one `Exchange` per request. Everything that can
+refuse raises; `Exchange.run` turns whatever was raised into an answer and into the closing record, so that no way
+out of an exchange skips the record.
+
+The order that P1 rests on, in `strict`:
+    request bytes appended -> durable -> last byte of the request goes upstream
+    response bytes appended -> durable -> last byte of the response goes to the client
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from narrows.core import ids
+from narrows.core.errors import CredentialError, NarrowsError, ProtocolError, RecorderFailed, Refusal, UpstreamError
+from narrows.core.ports import Clock, Directory, Recorder
+from narrows.core.values import Connection, Durability, Effect, Outcome
+from narrows.listen.connection import ClientConnection, ClientGone
+from narrows.listen.tunnel import Tunnels
+from narrows.policy import builtin
+from narrows.record.exchange import ExchangeRecord
+from narrows.session.call import Call, Handler, Outbound
+from narrows.transfer import Answer, Upload, ask_to_continue, linger, take_body, take_ready
+from narrows.upstream.credentials import CredentialProvider
+from narrows.upstream.http import Origin, Pool, UpstreamConnection
+from narrows.wire import scrub
+from narrows.wire.http1 import NO_BODY, RequestHead, ResponseHead
+
+SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+"""Methods that may be sent again when a pooled connection turns out dead before any answer (RFC 9110 9.2.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Time limits of the path, in seconds."""
+
+    head_s: float = 15.0
+    idle_s: float = 300.0
+    body_stall_s: float = 300.0
+    answer_s: float = 960.0
+
+
+@dataclass(slots=True)
+class Gateway:
+    """A worker's collaborators, and the loop over one client's requests."""
+
+    handlers: Sequence[Handler]
+    directory: Directory
+    tunnels: Tunnels
+    credentials: CredentialProvider
+    pool: Pool
+    recorder: Recorder
+    clock: Clock
+    executor: Executor
+    limits: Limits
+    loop: asyncio.AbstractEventLoop
+    _date: tuple[int, str] = (0, "")
+
+    async def serve(self, client: ClientConnection) -> None:
+        """Serve one client connection until it ends. Never raises but for cancellation of the worker."""
+        client.deadline = self.loop.time() + self.limits.head_s
+        try:
+            while True:
+                head = await client.next_head()
+                if head is None:
+                    break
+                client.idle = False
+                client.deadline = 0.0
+                if head.method == b"CONNECT":
+                    keep = await self._connect(client, head)
+                else:
+                    keep = await Exchange(self, client, head).run()
+                if not keep:
+                    break
+                client.idle = True
+                client.deadline = self.loop.time() + self.limits.idle_s
+        except ProtocolError as error:
+            await Exchange(self, client, None).refuse_bytes(error)
+        except ClientGone:
+            client.abort()
+        client.close()
+
+    async def _connect(self, client: ClientConnection, head: RequestHead) -> bool:
+        """CONNECT: decide by the host, then speak TLS with the client in that host's name."""
+        await client.next()  # the End of a request that has no body
+        try:
+            tunnel = self.tunnels.check(head, self.clock.wall_ns() // 1_000_000_000)
+        except Refusal as refusal:
+            return await Exchange(self, client, head).refuse(refusal)
+        await self.tunnels.enter(client, tunnel, self.loop)
+        client.idle = True
+        client.deadline = self.loop.time() + self.limits.head_s
+        return True
+
+    def amz_date(self) -> str:
+        """Now, as `YYYYMMDDTHHMMSSZ`; made once a second."""
+        second = self.clock.wall_ns() // 1_000_000_000
+        if self._date[0] != second:
+            self._date = (second, datetime.fromtimestamp(second, UTC).strftime("%Y%m%dT%H%M%SZ"))
+        return self._date[1]
+
+
+class Exchange:
+    """One request and its answer, with the record of both."""
+
+    __slots__ = (
+        "answer", "body", "call", "client", "conn", "first_ns", "gateway", "handler", "head", "last_ns", "out",
+        "ready_ns", "record", "retries", "sent_ns", "strict", "upload",
+    )  # fmt: skip
+
+    def __init__(self, gateway: Gateway, client: ClientConnection, head: RequestHead | None) -> None:
+        self.gateway = gateway
+        self.client = client
+        self.head = head
+        self.record = ExchangeRecord(gateway.recorder, gateway.clock)
+        self.handler: Handler | None = None
+        self.conn: UpstreamConnection | None = None
+        self.out: Outbound | None = None
+        self.answer: Answer | None = None
+        self.body = take_ready(client) if head is not None and head.method != b"CONNECT" else None
+        self.upload: Upload | None = None
+        self.strict = True
+        self.retries = 0
+        self.ready_ns = self.sent_ns = self.first_ns = self.last_ns = 0
+        self.call: Call | None = None
+        if head is not None:
+            self.call = Call(
+                head,
+                client.scheme,
+                "proxy" if client.tunnel else "endpoint",
+                client.peer,
+                client.tunnel,
+                client.tunnel_port,
+                gateway.clock.wall_ns() / 1e9,
+            )
+
+    # -- the way through --------------------------------------------------------------------------------------
+
+    async def run(self) -> bool:
+        """Take the request through the path. True when the client's connection may carry another."""
+        try:
+            await self._identify()
+            self._decide()
+            await self._open()
+            return await self._pump()
+        except Refusal as refusal:
+            return await self.refuse(refusal)
+        except UpstreamError as error:
+            return await self._upstream_failed(error)
+        except CredentialError as error:
+            return await self.refuse(_refusal(error, "credential_source", 503, "ServiceUnavailable"))
+        except RecorderFailed as error:
+            return await self._unrecorded(error)
+        except ProtocolError as error:
+            return await self.refuse(_refusal(error, error.code, error.status, "InvalidRequest"), close=True)
+        except (ClientGone, asyncio.CancelledError) as gone:
+            self._client_gone()
+            if isinstance(gone, asyncio.CancelledError) and not self.client.closed:
+                raise
+            return False
+        except Exception as error:  # noqa: BLE001 - fail closed: whatever it was, both sides end and it is on record
+            self.gateway.loop.call_exception_handler({"message": "an exchange failed", "exception": error})
+            what = NarrowsError("The gateway failed", type(error).__name__, "see its log; nothing was passed on")
+            return await self.refuse(_refusal(what, "internal", 500, "InternalError"), Outcome.INTERNAL, close=True)
+        finally:
+            self._finish()
+
+    async def _identify(self) -> None:
+        """Whose request is this? Finds handler, lease and connection; reads the body where the proof covers it."""
+        call = self.call
+        assert call is not None and self.body is not None
+        _check_form(call.head)
+        for handler in self.gateway.handlers:
+            if handler.claims(call):
+                self.handler = handler
+                break
+        else:
+            raise Refusal(
+                "The request carries no lease",
+                "it is not signed, or not in a way that any connection understands",
+                "run the command through `narrows run`",
+                code="no_credentials",
+                aws_code="MissingAuthenticationToken",
+            )
+        handler.identify(call)
+        assert call.connection is not None
+        self.strict = call.connection.durability is Durability.STRICT
+        if not self.body.done and handler.needs_body(call):
+            self._continue()
+            await take_body(self.client, self.body, self.gateway.loop, self.gateway.limits.body_stall_s)
+            self.ready_ns = self.gateway.clock.mono_ns()
+        if self.body.done:
+            call.body = self.body.payload()
+        handler.decode(call)
+
+    def _decide(self) -> None:
+        """May it pass? The answer opens the record; only then may anything act."""
+        call = self.call
+        assert call is not None and call.connection is not None
+        meaning = call.meaning
+        decision = builtin.decide(
+            call.connection,
+            call.facts.get("service", ""),
+            call.facts.get("operation", ""),
+            issues_credentials=bool(getattr(meaning, "issues_credentials", False)),
+        )
+        call.decision = decision
+        self._open_record()
+        if decision.effect is not Effect.ALLOW:
+            raise Refusal(
+                "The call is denied",
+                decision.reason,
+                "the connection would have to allow it; ask whoever runs this gateway",
+                code="policy_denied",
+            )
+
+    async def _open(self) -> None:
+        """Get credentials and a connection, and build what goes upstream."""
+        call, handler, gateway = self.call, self.handler, self.gateway
+        assert call is not None and handler is not None and call.lease is not None and call.connection is not None
+        credentials = gateway.credentials.cached(call.lease, call.connection)
+        if credentials is None:
+            credentials = await gateway.credentials.get(call.lease, call.connection)
+        self.out = handler.outbound(call, credentials, gateway.amz_date())
+        await self._dial(call.connection, fresh=False)
+
+    async def _dial(self, connection: Connection, *, fresh: bool) -> None:
+        out = self.out
+        assert out is not None
+        origin = Origin(out.scheme, out.host, out.port, connection.name)
+        conn = None if fresh else self.gateway.pool.take(origin)
+        if conn is None:
+            conn = await self.gateway.pool.acquire(origin, connection, fresh=fresh)
+        self.conn = conn
+        self.record.sent(
+            out.recorded_head,
+            {"host": out.host, "port": out.port, "tls": out.scheme == "https", "address": conn.address},
+        )
+
+    async def _pump(self) -> bool:
+        """Send the request, relay the answer. True when the client's connection may carry another request."""
+        while True:
+            head = await self._send()
+            call, handler, body = self.call, self.handler, self.body
+            assert call is not None and handler is not None and body is not None
+            if not (300 <= head.status < 500 and body.done and self.upload is None and self.retries < 2):
+                break
+            if not handler.elsewhere(call, head.status, head.headers):
+                break
+            await self._again()
+        return await self._relay(head)
+
+    async def _send(self) -> ResponseHead:
+        """Send the request, and wait for the head of its answer."""
+        body, head = self.body, self.head
+        assert body is not None and head is not None
+        while True:
+            conn, out = self.conn, self.out
+            assert conn is not None and out is not None
+            conn.begin(head.method)
+            pooled = conn.used
+            conn.used = True
+            conn.deadline = self.gateway.loop.time() + self.gateway.limits.answer_s
+            try:
+                if body.done:
+                    await self._send_whole(conn, out)
+                else:
+                    self._continue()
+                    self.upload = Upload(self.client, conn, out, body, self.record, self.gateway, self.strict)
+                    self.upload.start()
+                answer = await self._first(conn)
+            except UpstreamError:
+                if conn.answered or not pooled or head.method not in SAFE or head.framing != NO_BODY:
+                    raise
+                await self._again(fresh=True)
+                continue
+            return answer
+
+    async def _send_whole(self, conn: UpstreamConnection, out: Outbound) -> None:
+        """The body is here already: check it, make it durable, and send head and body in one piece."""
+        body = self.body
+        assert body is not None
+        data = await body.through(out, self.gateway.loop, self.gateway.executor)
+        self.ready_ns = self.ready_ns or self.record.started_ns
+        if self.strict:
+            await self.gateway.recorder.durable(self.record.last)
+        conn.write(out.head + data if data else out.head)
+        self.sent_ns = self.gateway.clock.mono_ns()
+        if conn.write_paused:
+            await conn.drain()
+
+    async def _first(self, conn: UpstreamConnection) -> ResponseHead:
+        """The head of the final answer; informational ones go to the client as they come."""
+        while True:
+            event = conn.poll() if self.upload is None else None
+            if event is None:
+                event = await (conn.next() if self.upload is None else self.upload.first_answer())
+            assert isinstance(event, ResponseHead)
+            if event.status >= 200:
+                self.first_ns = self.gateway.clock.mono_ns()
+                return event
+            if event.status != 100 and self.head is not None and self.head.minor == 1:
+                self.record.response(event.raw)
+                self.client.write(event.raw)
+
+    async def _again(self, *, fresh: bool = False) -> None:
+        """Send the same request once more, signed anew: to where it belongs, or because the connection was dead."""
+        self.retries += 1
+        if self.conn is not None:
+            self.gateway.pool.release(self.conn, reusable=False)
+            self.conn = None
+        call, handler = self.call, self.handler
+        assert call is not None and handler is not None and call.lease is not None and call.connection is not None
+        credentials = await self.gateway.credentials.get(call.lease, call.connection)
+        self.out = handler.outbound(call, credentials, self.gateway.amz_date())
+        await self._dial(call.connection, fresh=fresh)
+
+    async def _relay(self, head: ResponseHead) -> bool:
+        """Pass the answer to the client as it comes, its end only once it is on record."""
+        conn, request, out = self.conn, self.head, self.out
+        assert conn is not None and request is not None and out is not None
+        keep = request.keep_alive and not self.client.ended and (self.upload is None or self.upload.done)
+        answer = Answer(self.client, conn, request, head, self.record, self.gateway.recorder, out.secrets, keep)
+        self.answer = answer
+        await answer.until_end()
+        self.last_ns = self.gateway.clock.mono_ns()
+        if self.upload is not None:
+            await self.upload.settle()
+        raw, last = answer.ending()
+        self.record.close(raw, Outcome.COMPLETE, self._times({"status": head.status}))
+        if self.strict:
+            await self.gateway.recorder.durable(self.record.last)
+        self.client.write(last)
+        reusable = head.keep_alive and answer.delimited and (self.upload is None or self.upload.done)
+        self.gateway.pool.release(conn, reusable=reusable)
+        self.conn = None
+        return answer.keep
+
+    # -- the record -------------------------------------------------------------------------------------------
+
+    def _open_record(self) -> None:
+        """Write the opening frame with all that is known; once."""
+        if self.record.opened:
+            return
+        call, head = self.call, self.head
+        if call is None or head is None:
+            facts = {"kind": "http.request", "client": self.client.peer}
+            self.record.open(ids.NIL, facts, b"", whole=True, buffered=False)
+            return
+        body = self.body
+        raw = scrub.head(head.raw, head.headers, head.lines)
+        whole = body is None or body.done
+        if body is not None and body.raw:
+            raw += b"".join(body.raw)
+        self.record.open(call.session, self._facts(call, head), raw, whole=whole, buffered=not self.strict)
+
+    def _facts(self, call: Call, head: RequestHead) -> dict[str, Any]:
+        facts = call.facts
+        facts["kind"] = call.kind
+        facts["client"] = call.client
+        facts["form"] = call.form
+        facts["scheme"] = call.scheme
+        facts["host"] = call.true_host or (head.get(b"host") or b"").decode("latin-1")
+        facts["method"] = head.method.decode("latin-1")
+        facts["target"] = scrub.target(head.target).decode("latin-1")
+        lease = call.lease
+        if lease is not None:
+            principal = lease.principal
+            facts["connection"] = lease.connection
+            facts["principal"] = principal.name
+            facts["principal_kind"] = principal.kind
+            facts["issuer"] = principal.issuer
+            facts["groups"] = principal.groups
+            facts["agent"] = lease.agent.name
+            facts["agent_version"] = lease.agent.version
+            facts["lease"] = lease.access_key_id
+        decision = call.decision
+        if decision is not None:
+            facts["decision"] = decision.effect.value
+            facts["reason"] = decision.reason
+            facts["policies"] = decision.policies
+            facts["policy_version"] = decision.policy_version
+        facts["durability"] = "strict" if self.strict else "buffered"
+        return facts
+
+    def _times(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Durations in ns from the exchange's start; `gateway_ns` is the time that we added."""
+        start = self.record.started_ns
+        now = self.gateway.clock.mono_ns()
+        facts["upstream_request_sent"] = bool(self.sent_ns) or (self.upload is not None and self.upload.done)
+        if self.first_ns:
+            facts["first_byte_ns"] = self.first_ns - start
+            facts["last_byte_ns"] = (self.last_ns or now) - start
+            sent = self.sent_ns or (self.upload.sent_ns if self.upload is not None else 0)
+            ready = self.ready_ns or (self.upload.ready_ns if self.upload is not None else start)
+            if sent:
+                facts["gateway_ns"] = max(0, sent - ready) + (now - (self.last_ns or now))
+        if self.retries:
+            facts["retries"] = self.retries
+        return facts
+
+    # -- the ways out -----------------------------------------------------------------------------------------
+
+    async def refuse(
+        self, refusal: Refusal, outcome: Outcome = Outcome.REFUSED, *, close: bool = False
+    ) -> bool:
+        """Answer with the refusal in the client's own protocol, after it is on record."""
+        self._drop_upstream()
+        if self.answer is not None and self.answer.started:
+            self.record.ensure_closed(outcome, self._times({"code": refusal.code, "error": str(refusal)}))
+            self.client.abort()
+            return False
+        body_left = self.body is not None and not self.body.done
+        expects = self.head is not None and self.head.expect_continue and body_left
+        head = self.head
+        keep = not (close or body_left or head is None) and head.keep_alive and head.method != b"CONNECT"
+        answer, status = self._refusal_bytes(refusal, keep)
+        try:
+            self._open_record()
+            if self.upload is not None:
+                self.upload.stop()
+            self.record.close(
+                answer, outcome, self._times({"status": status, "code": refusal.code, "error": str(refusal)})
+            )
+            await self.gateway.recorder.durable(self.record.last)
+        except RecorderFailed as error:
+            return await self._unrecorded(error)
+        self.client.write(answer)
+        if body_left and not expects:
+            await linger(self.client, self.gateway.loop)
+        return keep
+
+    def _refusal_bytes(self, refusal: Refusal, keep: bool) -> tuple[bytes, int]:
+        call, handler = self.call, self.handler
+        request_id = ids.text(self.record.id)
+        if call is not None and handler is None and self.gateway.handlers and call.head.method != b"CONNECT":
+            handler = self.gateway.handlers[0]
+        if call is not None and handler is not None:
+            status, headers, body = handler.refusal(call, refusal, request_id)
+        else:
+            status = refusal.status
+            body = f"Narrows: {refusal} [{refusal.code}]\n".encode()
+            headers = [(b"Content-Type", b"text/plain; charset=utf-8"), (b"Content-Length", b"%d" % len(body))]
+            if status == 407:
+                headers.append((b"Proxy-Authenticate", b'Basic realm="narrows"'))
+        if not keep:
+            headers = [*headers, (b"Connection", b"close")]
+        lines = b"".join([name + b": " + value + b"\r\n" for name, value in headers])
+        return b"HTTP/1.1 %d %s\r\n" % (status, _REASONS.get(status, b"Refused")) + lines + b"\r\n" + body, status
+
+    async def refuse_bytes(self, error: ProtocolError) -> None:
+        """The bytes were no HTTP request: say so, and close."""
+        try:
+            refusal = _refusal(error, error.code, error.status, "InvalidRequest")
+            await self.refuse(refusal, Outcome.PROTOCOL_ERROR, close=True)
+        except ClientGone:
+            self._client_gone()
+
+    async def _upstream_failed(self, error: UpstreamError) -> bool:
+        if self.answer is not None and self.answer.started:
+            facts = self._times({"error": str(error), "code": f"upstream_{error.phase}"})
+            self.record.close(self.answer.unrecorded(), Outcome.UPSTREAM_CUT, facts)
+            self._drop_upstream()
+            self.client.abort()  # a cut answer must not look whole
+            return False
+        return await self.refuse(
+            _refusal(error, f"upstream_{error.phase}", error.status, "ServiceUnavailable"), Outcome.UPSTREAM_FAILED
+        )
+
+    async def _unrecorded(self, error: RecorderFailed) -> bool:
+        """The recorder is gone: nothing passes, and the client is told why (this answer cannot be on record)."""
+        self._drop_upstream()
+        if self.answer is None or not self.answer.started:
+            answer, _status = self._refusal_bytes(_refusal(error, error.code, 503, "ServiceUnavailable"), keep=False)
+            self.client.write(answer)
+            self.client.close()
+        else:
+            self.client.abort()
+        return False
+
+    def _client_gone(self) -> None:
+        """The client went away: the target must not go on working for nobody."""
+        self._drop_upstream()
+        if self.record.opened and not self.record.closed:
+            raw = self.answer.unrecorded() if self.answer is not None else b""
+            try:
+                self.record.close(raw, Outcome.CLIENT_GONE, self._times({"error": "the client closed the connection"}))
+            except RecorderFailed as error:
+                self.gateway.loop.call_exception_handler({"message": str(error), "exception": error})
+
+    def _drop_upstream(self) -> None:
+        if self.upload is not None:
+            self.upload.stop()
+        if self.conn is not None:
+            self.gateway.pool.release(self.conn, reusable=False)
+            self.conn = None
+
+    def _finish(self) -> None:
+        """The last thing of every exchange: nothing stays open."""
+        self._drop_upstream()
+        if self.record.opened and not self.record.closed:
+            try:
+                self.record.ensure_closed(Outcome.INTERNAL, self._times({}))
+            except RecorderFailed as error:
+                self.gateway.loop.call_exception_handler({"message": str(error), "exception": error})
+
+    def _continue(self) -> None:
+        """Answer `Expect: 100-continue`, now that the decision is made or the body needed to make it."""
+        head, body = self.head, self.body
+        if head is not None and head.expect_continue and body is not None and not body.continued:
+            body.continued = True
+            ask_to_continue(self.client)
+
+
+def _check_form(head: RequestHead) -> None:
+    """Refuse what this port does not carry: other protocols, and plain HTTP through the proxy."""
+    if head.upgrade and head.upgrade.lower() != b"h2c":  # h2c is an offer that a server may pass over (RFC 9113 3.1)
+        raise Refusal(
+            f"Switching protocols to {head.upgrade.decode('latin-1')[:40]} is not passed",
+            "what follows would not be on record",
+            code="upgrade_refused",
+            status=501,
+            aws_code="NotImplemented",
+        )
+    if head.target[:1] != b"/" and head.target != b"*":
+        raise Refusal(
+            "Plain HTTP through the proxy is not passed",
+            "a lease must not travel in the clear",
+            "use https, or the gateway's own URL as endpoint",
+            code="plain_http_proxy",
+        )
+
+
+def _refusal(error: NarrowsError, code: str, status: int, aws_code: str) -> Refusal:
+    return Refusal(error.what, error.why, error.hint, code=code, status=status, aws_code=aws_code)
+
+
+_REASONS = {
+    400: b"Bad Request", 403: b"Forbidden", 404: b"Not Found", 407: b"Proxy Authentication Required",
+    408: b"Request Timeout", 413: b"Content Too Large", 414: b"URI Too Long", 417: b"Expectation Failed",
+    421: b"Misdirected Request", 431: b"Request Header Fields Too Large", 500: b"Internal Server Error",
+    501: b"Not Implemented", 502: b"Bad Gateway", 503: b"Service Unavailable", 504: b"Gateway Timeout",
+    505: b"HTTP Version Not Supported",
+}  # fmt: skip

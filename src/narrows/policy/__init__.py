@@ -1,0 +1,1 @@
+"""Deciding what may pass. Pure: facts in, decision out."""

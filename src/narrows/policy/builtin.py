@@ -1,0 +1,35 @@
+"""The rules that hold without any policy written: what P3 and P4 ask for by themselves.
+
+A rule that does not know what a call means refuses it. Each rule has an id, which the decision names.
+"""
+
+from __future__ import annotations
+
+from narrows.core.values import Connection, Decision, Effect
+
+VERSION = "builtin-1"
+
+ALLOW_LEASED = "builtin/leased-connection"
+"""A verified lease for a connection may use that connection."""
+
+NO_CREDENTIAL_ISSUE = "builtin/no-credential-issue"
+"""An answer must not hold a credential that works outside the gateway (P3)."""
+
+NO_UNKNOWN_OPERATION = "builtin/no-unknown-operation"
+"""A call whose meaning is unknown does not pass (P4)."""
+
+_ALLOWED = Decision(Effect.ALLOW, "the lease is for this connection", (ALLOW_LEASED,), VERSION)
+
+
+def decide(connection: Connection, service: str, operation: str, *, issues_credentials: bool) -> Decision:
+    """Decide on one AWS call that has been verified and understood."""
+    if issues_credentials and not connection.allow_credential_issue:
+        return Decision(
+            Effect.DENY,
+            f"{service}:{operation} answers with credentials that would work outside the gateway",
+            (NO_CREDENTIAL_ISSUE,),
+            VERSION,
+        )
+    if not service:
+        return Decision(Effect.DENY, "the service of this call is unknown", (NO_UNKNOWN_OPERATION,), VERSION)
+    return _ALLOWED

@@ -1,0 +1,459 @@
+"""AWS in the path: whose call it is, what it asks for, where it goes, and how a refusal reads in an AWS SDK."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from narrows.core.errors import ProtocolError, Refusal
+from narrows.core.ports import Clock
+from narrows.core.values import Connection, Lease
+from narrows.session.aws import body as bodies
+from narrows.session.aws import endpoints, errors, outbound, resolve
+from narrows.session.aws.models import Models
+from narrows.session.call import BodyPipe, Call, Outbound, PassBody
+from narrows.wire import aws_chunked, eventstream, sigv2, sigv4
+
+_S3_SERVICES = frozenset({"s3", "s3express", "s3-outposts", "s3-object-lambda"})
+_BUCKET_REGIONS = 4096
+"""Buckets whose region is remembered; the oldest is forgotten first."""
+
+
+class Leases(Protocol):
+    """The part of identity that this handler needs."""
+
+    def check(self, access_key_id: str, session_token: bytes, now_s: int) -> Lease:
+        """The lease behind an AWS key pair. Raises Refusal."""
+        ...
+
+
+class Connections(Protocol):
+    """The part of the directory that this handler needs."""
+
+    def connection(self, name: str) -> Connection | None:
+        """The registered connection."""
+        ...
+
+    def session_ended(self, session: bytes) -> str:
+        """Why a session's leases no longer work, or an empty string."""
+        ...
+
+
+class Proof:
+    """What a caller's signature said, and, once verified, what is needed to check and re-sign the body."""
+
+    __slots__ = ("claim", "claim_v2", "key", "target", "verified")
+
+    def __init__(self, claim: sigv4.Claim | None, claim_v2: sigv2.ClaimV2 | None) -> None:
+        self.claim = claim
+        self.claim_v2 = claim_v2
+        self.key = b""
+        self.verified: sigv4.Verified | None = None
+        self.target: resolve.Target | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """How the request's head was signed for the target: what signing its body goes on from."""
+
+    credentials: sigv4.Credentials
+    key: bytes = field(repr=False)
+    amz_date: str
+    region: str
+    service: str
+    seed: str
+
+    def chunk_signer(self) -> sigv4.ChunkSigner:
+        """The chain of chunk signatures that starts from the head's."""
+        scope = f"{self.amz_date[:8]}/{self.region}/{self.service}/aws4_request"
+        return sigv4.ChunkSigner(self.key, scope, self.amz_date, self.seed)
+
+
+class AwsHandler:
+    """Implements `narrows.session.call.Handler` for connections of kind `aws`.
+
+    `gateway_hosts` are the names by which clients address the gateway itself (for S3 virtual hosts under them).
+    """
+
+    kind = "aws.call"
+
+    def __init__(
+        self,
+        models: Models,
+        leases: Leases,
+        connections: Connections,
+        clock: Clock,
+        *,
+        gateway_hosts: tuple[str, ...],
+    ) -> None:
+        self._models = models
+        self._leases = leases
+        self._connections = connections
+        self._clock = clock
+        self._gateway_hosts = gateway_hosts
+        self._client_keys = sigv4.KeyCache()
+        self._upstream_keys = sigv4.KeyCache()
+        self._bucket_region: OrderedDict[str, str] = OrderedDict()
+
+    # -- who --------------------------------------------------------------------------------------------------
+
+    def claims(self, call: Call) -> bool:
+        """True for anything signed the AWS way. Raises AuthError when it is signed and malformed."""
+        head = call.head
+        claim = sigv4.parse(head.method, head.target, head.headers)
+        claim_v2 = None if claim is not None else sigv2.parse(head.method, head.target, head.headers)
+        if claim is None and claim_v2 is None:
+            return False
+        call.kind = self.kind
+        call.auth = Proof(claim, claim_v2)
+        return True
+
+    def identify(self, call: Call) -> None:
+        """Find the lease, and check that it still works and may be used here."""
+        proof: Proof = call.auth
+        found = proof.claim or proof.claim_v2
+        assert found is not None
+        if not found.token:
+            raise Refusal(
+                "The request carries an access key but no session token",
+                "leases are key pairs with a session token",
+                "set AWS_SESSION_TOKEN too, or run the command through `narrows run`",
+                code="lease_without_token",
+                aws_code="InvalidClientTokenId",
+            )
+        lease = self._leases.check(found.access_key_id, found.token, int(call.now_s))
+        call.lease = lease
+        call.session = lease.session
+        ended = self._connections.session_ended(lease.session)
+        if ended:
+            raise Refusal(
+                f"The session is {ended}",
+                "its leases stopped working with it",
+                "start a new one with `narrows run`",
+                code="session_ended",
+                aws_code="ExpiredToken",
+            )
+        if call.form == "proxy":
+            self._check_host(call)
+        connection = self._connections.connection(lease.connection)
+        if connection is None or connection.kind != "aws":
+            raise Refusal(
+                f"There is no AWS connection named {lease.connection}",
+                "it was removed, or its kind changed, after the lease was issued",
+                "see `narrows connection list`",
+                code="connection_gone",
+            )
+        call.connection = connection
+        if call.form == "proxy" and not _host_matches(call.true_host, connection.hosts):
+            raise Refusal(
+                f"The lease is not for {call.true_host}",
+                f"connection {connection.name} does not name that host",
+                "add it with `narrows connection add ... --host`, or use a lease of the connection that has it",
+                code="host_not_in_connection",
+            )
+
+    def _check_host(self, call: Call) -> None:
+        """Inside a tunnel the Host header names the tunnel's host, or the target would be another than decided."""
+        host = (call.head.get(b"host") or b"").decode("latin-1").lower()
+        if host not in (call.true_host, f"{call.true_host}:{call.true_port}"):
+            raise Refusal(
+                "The Host header is not the host of the tunnel",
+                f"CONNECT named {call.true_host}",
+                code="misdirected",
+                status=421,
+            )
+
+    # -- what -------------------------------------------------------------------------------------------------
+
+    def needs_body(self, call: Call) -> bool:
+        """True where the body takes part in the signature without being declared, or holds the Action."""
+        proof: Proof = call.auth
+        if proof.claim is None:
+            return False
+        if sigv4.needs_body_hash(proof.claim):
+            return True
+        head = call.head
+        return resolve.needs_body(head.method, head.target, head.headers, proof.claim.service)
+
+    def decode(self, call: Call) -> None:
+        """Verify the signature, then find service, operation, action and access level."""
+        self._verify(call)
+        proof: Proof = call.auth
+        head = call.head
+        claim = proof.claim
+        target = resolve.resolve(
+            self._models,
+            method=head.method,
+            target=head.target if claim is None or claim.form == "header" else self._bare(call),
+            headers=head.headers,
+            signing_name=claim.service if claim else "s3",
+            region=claim.region if claim else "",
+            host=call.true_host,
+            body=call.body or b"",
+            gateway_hosts=self._gateway_hosts,
+        )
+        proof.target = target
+        call.meaning = target
+        facts = call.facts
+        facts["service"] = target.service
+        facts["operation"] = target.operation
+        facts["action"] = target.action
+        facts["access_level"] = target.access_level
+        facts["protocol"] = target.protocol.value
+        facts["region"] = target.region
+
+    def _bare(self, call: Call) -> bytes:
+        return outbound.strip_presign(call.head.target, v2=call.auth.claim is None)
+
+    def _verify(self, call: Call) -> None:
+        proof: Proof = call.auth
+        lease = call.lease
+        assert lease is not None
+        head = call.head
+        if proof.claim_v2 is not None:
+            sigv2.verify(
+                proof.claim_v2, lease.secret_access_key, call.now_s, bucket_from_host=self._virtual_bucket(call)
+            )
+            return
+        claim = proof.claim
+        assert claim is not None
+        proof.key = self._client_keys.get(
+            claim.access_key_id, lease.secret_access_key, claim.date, claim.region, claim.service
+        )
+        digest = None
+        if sigv4.needs_body_hash(claim):
+            digest = sha256(call.body or b"").hexdigest()
+        proof.verified = sigv4.verify(
+            claim, head.method, head.target, head.headers, proof.key, call.now_s, digest
+        )
+
+    def _virtual_bucket(self, call: Call) -> str:
+        """The bucket in the Host header, where it stands there and not in the path."""
+        host = (call.head.get(b"host") or b"").decode("ascii").rpartition(":")[0] or (
+            call.head.get(b"host") or b""
+        ).decode("ascii")
+        return resolve.bucket_of_host(call.true_host or host, self._gateway_hosts)
+
+    # -- where ------------------------------------------------------------------------------------------------
+
+    def outbound(self, call: Call, credentials: sigv4.Credentials, amz_date: str) -> Outbound:
+        """Where the call goes and the bytes that go there."""
+        proof: Proof = call.auth
+        target = proof.target
+        connection = call.connection
+        assert target is not None and connection is not None
+        region = self._bucket_region.get(target.bucket, target.region) if call.form == "endpoint" else target.region
+        region = region or connection.region or "us-east-1"
+        scheme, host, port, prefix, region = self._place(call, target, connection, region)
+        path = self._path(call, prefix, target, bool(connection.endpoint) or call.form == "endpoint")
+        host_header = host if port in (80, 443) else f"{host}:{port}"
+        key = self._upstream_keys.get(
+            credentials.access_key_id, credentials.secret_access_key, amz_date[:8], region, target.signing_name
+        )
+        head, recorded, chunked, pipe = self._signed(
+            call, path, host_header, region, target.signing_name, credentials, key, amz_date
+        )
+        secrets = tuple(
+            value.encode("ascii")
+            for value in (credentials.session_token, credentials.secret_access_key)
+            if value
+        )
+        return Outbound(scheme, host, port, head, recorded, chunked, pipe, secrets, region)
+
+    def _place(
+        self, call: Call, target: resolve.Target, connection: Connection, region: str
+    ) -> tuple[str, str, int, str, str]:
+        if connection.endpoint:
+            parts = urlsplit(connection.endpoint)
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            return parts.scheme, parts.hostname or "", port, parts.path.rstrip("/"), region
+        if call.form == "proxy":
+            return "https", call.true_host, call.true_port or 443, "", region
+        host, scope_region = endpoints.host_for(target, region)
+        return "https", host, 443, "", scope_region or region
+
+    def _path(self, call: Call, prefix: str, target: resolve.Target, rewritten: bool) -> bytes:
+        """The target as it goes up: without the lease's query authentication, S3 virtual hosts as paths."""
+        proof: Proof = call.auth
+        query_auth = proof.claim is None or proof.claim.form == "query"
+        path = self._bare(call) if query_auth else call.head.target
+        if rewritten and target.service == "s3":
+            bucket = self._virtual_bucket(call)
+            if bucket:
+                path = b"/" + bucket.encode("ascii") + (path if path != b"/" else b"")
+        if prefix:
+            path = prefix.encode("ascii") + path
+        return path
+
+    def _signed(
+        self,
+        call: Call,
+        path: bytes,
+        host: str,
+        region: str,
+        service: str,
+        credentials: sigv4.Credentials,
+        key: bytes,
+        amz_date: str,
+    ) -> tuple[bytes, bytes, bool, BodyPipe]:
+        proof: Proof = call.auth
+        head = call.head
+        claim = proof.claim
+        framing, chunked = self._framing(call)
+        if claim is None or claim.form == "query":
+            sent, recorded, _signature = outbound.build_presigned(
+                head,
+                target=path,
+                host=host,
+                payload_hash=self._presigned_payload(call, claim),
+                signed_headers=claim.signed_headers if claim else (b"host",),
+                framing=framing,
+                credentials=credentials,
+                key=key,
+                amz_date=amz_date,
+                region=region,
+                service=service,
+                encoding=proof.verified.encoding if proof.verified else 0,
+            )
+            return sent, recorded, chunked, PassBody()
+        payload_hash = claim.payload_hash or sha256(call.body or b"").hexdigest().encode("ascii")
+        sent, recorded, seed = outbound.build(
+            head,
+            target=path,
+            host=host,
+            payload_hash=payload_hash,
+            client_signed=claim.signed_headers,
+            framing=framing,
+            credentials=credentials,
+            key=key,
+            amz_date=amz_date,
+            region=region,
+            service=service,
+            encoding=proof.verified.encoding if proof.verified else 0,
+        )
+        return sent, recorded, chunked, self._pipe(call, Upstream(credentials, key, amz_date, region, service, seed))
+
+    def _presigned_payload(self, call: Call, claim: sigv4.Claim | None) -> bytes:
+        if claim is None or claim.service in _S3_SERVICES:
+            return (claim.payload_hash if claim else b"") or b"UNSIGNED-PAYLOAD"
+        return claim.payload_hash or sha256(call.body or b"").hexdigest().encode("ascii")
+
+    def _framing(self, call: Call) -> tuple[bytes, bool]:
+        """The framing line upstream. Re-signed chunks have other boundaries than the client's, hence another length."""
+        head = call.head
+        length = head.get(b"content-length")
+        verified = call.auth.verified
+        if verified is not None and verified.payload in (
+            sigv4.PayloadKind.STREAMING_SIGNED,
+            sigv4.PayloadKind.STREAMING_SIGNED_TRAILER,
+        ):
+            decoded = _decoded_length(head.get(b"x-amz-decoded-content-length"))
+            if verified.payload is sigv4.PayloadKind.STREAMING_SIGNED and decoded is not None:
+                size = aws_chunked.encoded_length(decoded, bodies.CHUNK, None)
+                return b"Content-Length: %d" % size, False
+            return b"Transfer-Encoding: chunked", True
+        if length is not None:
+            return b"Content-Length: " + length, False
+        if head.get(b"transfer-encoding") is not None:
+            return b"Transfer-Encoding: chunked", True
+        return b"", False
+
+    def _pipe(self, call: Call, upstream: Upstream) -> BodyPipe:
+        proof: Proof = call.auth
+        verified = proof.verified
+        assert verified is not None
+        kind = verified.payload
+        if kind in (sigv4.PayloadKind.HEX, sigv4.PayloadKind.EMPTY):
+            return bodies.DeclaredDigest(verified.body_sha256)
+        if kind in (sigv4.PayloadKind.UNSIGNED, sigv4.PayloadKind.BODY):
+            return PassBody()
+        head = call.head
+        decoded = _decoded_length(head.get(b"x-amz-decoded-content-length"))
+        names = frozenset(
+            part.strip().lower() for part in (head.get(b"x-amz-trailer") or b"").split(b",") if part.strip()
+        )
+        client_signer = sigv4.ChunkSigner(proof.key, verified.scope, verified.amz_date, verified.signature)
+        if kind is sigv4.PayloadKind.STREAMING_UNSIGNED_TRAILER:
+            return bodies.UnsignedChunks(aws_chunked.Decoder(kind, None, decoded, names))
+        if kind is sigv4.PayloadKind.EVENTS:
+            return self._events(call, upstream)
+        trailer = kind is sigv4.PayloadKind.STREAMING_SIGNED_TRAILER
+        return bodies.ResignedChunks(
+            aws_chunked.Decoder(kind, client_signer, decoded, names),
+            aws_chunked.Encoder(upstream.chunk_signer(), trailer, bodies.CHUNK),
+        )
+
+    def _events(self, call: Call, upstream: Upstream) -> BodyPipe:
+        proof: Proof = call.auth
+        claim, lease, verified = proof.claim, call.lease, proof.verified
+        assert claim is not None and lease is not None and verified is not None
+        theirs, ours = self._client_keys, self._upstream_keys
+        credentials = upstream.credentials
+        verifier = eventstream.EventVerifier(
+            lambda day: theirs.get(
+                lease.access_key_id, lease.secret_access_key, day, claim.region, claim.service
+            ),
+            claim.region, claim.service, verified.signature,
+        )  # fmt: skip
+        signer = eventstream.EventSigner(
+            lambda day: ours.get(
+                credentials.access_key_id, credentials.secret_access_key, day, upstream.region, upstream.service
+            ),
+            upstream.region, upstream.service, upstream.seed,
+        )  # fmt: skip
+        return bodies.ResignedEvents(verifier, signer, self._clock)
+
+    def elsewhere(self, call: Call, status: int, headers: list[tuple[bytes, bytes]]) -> bool:
+        """S3 says that the bucket lives in another region: remember it (endpoint form only; in proxy form the
+        client follows the redirect itself, through us)."""
+        target = call.meaning
+        if call.form != "endpoint" or target.service != "s3" or status not in (301, 307, 400) or not target.bucket:
+            return False
+        region = next((value for name, value in headers if name == b"x-amz-bucket-region"), b"").decode("ascii")
+        if not region or not region.replace("-", "").isalnum():
+            return False
+        if self._bucket_region.get(target.bucket, target.region) == region:
+            return False
+        self._bucket_region[target.bucket] = region
+        self._bucket_region.move_to_end(target.bucket)
+        if len(self._bucket_region) > _BUCKET_REGIONS:
+            self._bucket_region.popitem(last=False)
+        return True
+
+    # -- no ---------------------------------------------------------------------------------------------------
+
+    def refusal(
+        self, call: Call, refusal: Refusal, request_id: str
+    ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        """The refusal as the AWS error that the caller's SDK turns into its own exception."""
+        proof: Proof | None = call.auth
+        claim = proof.claim if proof else None
+        target: resolve.Target | None = call.meaning
+        service = target.service if target else (claim.service if claim else "s3")
+        protocol = target.protocol if target else errors.guess_protocol(call.head.headers, service)
+        return errors.render(
+            protocol,
+            service,
+            target.operation if target else "",
+            errors.adapt(refusal.aws_code, protocol, service),
+            f"Narrows: {refusal} [{refusal.code}]",
+            refusal.status,
+            request_id,
+            query_compatible=call.head.get(b"x-amzn-query-mode") is not None,
+            head=call.head.method == b"HEAD",
+        )
+
+
+def _host_matches(host: str, patterns: tuple[str, ...]) -> bool:
+    return any(host == p or (p.startswith("*.") and host.endswith(p[1:])) for p in patterns)
+
+
+def _decoded_length(value: bytes | None) -> int | None:
+    if value is None:
+        return None
+    if not value.isdigit() or len(value) > 18:
+        raise ProtocolError("x-amz-decoded-content-length is not a length")
+    return int(value)

@@ -1,0 +1,192 @@
+"""The head of an AWS call as it goes upstream: the client's own lines, less its lease, signed anew.
+
+What the client sent goes on byte for byte except for what binds it to its lease (signature, token, date) and what
+binds it to this hop (Host, Connection and the like). The same set of headers that AWS looks at is signed.
+"""
+
+from __future__ import annotations
+
+import hmac
+from hashlib import sha256
+from urllib.parse import quote
+
+from narrows.core.errors import Refusal
+from narrows.wire import scrub, sigv4
+from narrows.wire.http1 import RequestHead
+
+HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"upgrade",
+        b"transfer-encoding",
+        b"content-length",
+        b"expect",
+        b"host",
+    }
+)
+"""Headers of one hop (RFC 9110 section 7.6.1), and those that are written anew."""
+
+_DROP = HOP | {b"authorization", b"x-amz-security-token", b"x-amz-date", b"date"}
+
+_SIGNED = frozenset({b"content-type", b"content-md5"})
+"""Signed whenever present, beside host and every x-amz-*."""
+
+_NEVER_SIGNED = frozenset({b"user-agent", b"traceparent", b"tracestate", b"baggage", b"x-amzn-trace-id"})
+
+_AUTH_PARAMETERS = frozenset(
+    {
+        b"x-amz-algorithm",
+        b"x-amz-credential",
+        b"x-amz-date",
+        b"x-amz-expires",
+        b"x-amz-signedheaders",
+        b"x-amz-signature",
+        b"x-amz-security-token",
+    }
+)
+_AUTH_PARAMETERS_V2 = frozenset({b"awsaccesskeyid", b"signature", b"expires", b"x-amz-security-token"})
+
+PRESIGN_SECONDS = 300
+"""Validity of a presigned request as it leaves the gateway; it is used at once."""
+
+
+def named_by_connection(head: RequestHead) -> frozenset[bytes]:
+    """Headers that the client's Connection header names as belonging to this hop only.
+
+    A client must not be able to strip a header that it signed, or that AWS acts on: such a request is refused.
+    """
+    value = head.get(b"connection")
+    if value is None:
+        return frozenset()
+    names = frozenset(part.strip().lower() for part in value.split(b",")) - {b"keep-alive", b"close", b""}
+    for name in names:
+        if name.startswith(b"x-amz-") or name in _SIGNED or name in (b"host", b"authorization", b"content-length"):
+            raise Refusal(
+                "The Connection header names a header that is part of the call",
+                name.decode("latin-1"),
+                code="hop_by_hop_abuse",
+                status=400,
+                aws_code="InvalidRequest",
+            )
+    return names
+
+
+def build(
+    head: RequestHead,
+    *,
+    target: bytes,
+    host: str,
+    payload_hash: bytes,
+    client_signed: tuple[bytes, ...],
+    framing: bytes,
+    credentials: sigv4.Credentials,
+    key: bytes,
+    amz_date: str,
+    region: str,
+    service: str,
+    encoding: int,
+) -> tuple[bytes, bytes, str]:
+    """Return (head to send, head to record, seed signature) for a header-signed call.
+
+    `framing` is the `Content-Length`/`Transfer-Encoding` line to write, or empty. `encoding` is how the client
+    read path and query when it signed (`sigv4.Verified`). Raises Refusal for a Connection header that names part of the call.
+    """
+    dropped = named_by_connection(head)
+    host_value = host.encode("ascii")
+    date_value = amz_date.encode("ascii")
+    to_sign: list[tuple[bytes, bytes]] = [(b"host", host_value), (b"x-amz-date", date_value)]
+    out = [b"Host: " + host_value]
+    for (name, value), line in zip(head.headers, head.lines, strict=True):
+        if name in _DROP or name in dropped:
+            continue
+        out.append(line)
+        if name[:6] == b"x-amz-" or name in _SIGNED or (name in client_signed and name not in _NEVER_SIGNED):
+            to_sign.append((name, value))
+    if framing:
+        out.append(framing)
+    out.append(b"X-Amz-Date: " + date_value)
+    start = head.method + b" " + target + b" HTTP/1.1"
+    recorded = out
+    if credentials.session_token:
+        token = credentials.session_token.encode("ascii")
+        to_sign.append((b"x-amz-security-token", token))
+        recorded = [*out, b"X-Amz-Security-Token: " + b"*" * len(token)]
+        out.append(b"X-Amz-Security-Token: " + token)
+    authorization, seed = sigv4.sign(
+        head.method, target, to_sign, payload_hash, credentials, key, amz_date, amz_date[:8], region, service,
+        encoding=encoding,
+    )  # fmt: skip
+    sent = _join(start, out, b"Authorization: " + authorization)
+    return sent, _join(start, recorded, b"Authorization: " + b"*" * len(authorization)), seed
+
+
+def _join(start: bytes, lines: list[bytes], last: bytes) -> bytes:
+    return start + b"\r\n" + b"\r\n".join(lines) + b"\r\n" + last + b"\r\n\r\n"
+
+
+def strip_presign(target: bytes, *, v2: bool) -> bytes:
+    """The target without the client's query authentication."""
+    path, mark, query = target.partition(b"?")
+    if not mark:
+        return target
+    names = _AUTH_PARAMETERS_V2 if v2 else _AUTH_PARAMETERS
+    kept = [part for part in query.split(b"&") if part.partition(b"=")[0].lower() not in names]
+    return path + b"?" + b"&".join(kept) if kept else path
+
+
+def build_presigned(
+    head: RequestHead,
+    *,
+    target: bytes,
+    host: str,
+    payload_hash: bytes,
+    signed_headers: tuple[bytes, ...],
+    framing: bytes,
+    credentials: sigv4.Credentials,
+    key: bytes,
+    amz_date: str,
+    region: str,
+    service: str,
+    encoding: int,
+) -> tuple[bytes, bytes, str]:
+    """Return (head to send, head to record, signature) for a call that authenticates by its query.
+
+    `target` is already without the client's authentication. It stays query-signed, since some parameters mean
+    something only there (headers hoisted into the query). The same headers are signed as the client signed.
+    """
+    dropped = named_by_connection(head) | {b"authorization", b"x-amz-security-token"}
+    scope = f"{amz_date[:8]}/{region}/{service}/aws4_request"
+    parameters = [
+        ("X-Amz-Algorithm", "AWS4-HMAC-SHA256"),
+        ("X-Amz-Credential", f"{credentials.access_key_id}/{scope}"),
+        ("X-Amz-Date", amz_date),
+        ("X-Amz-Expires", str(PRESIGN_SECONDS)),
+        ("X-Amz-SignedHeaders", ";".join(sorted(name.decode("latin-1") for name in signed_headers))),
+    ]
+    if credentials.session_token:
+        parameters.append(("X-Amz-Security-Token", credentials.session_token))
+    query = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in parameters).encode("ascii")
+    full = target + (b"&" if b"?" in target else b"?") + query
+    host_value = host.encode("ascii")
+    headers = [(b"host", host_value)]
+    out = [b"Host: " + host_value]
+    for (name, value), line in zip(head.headers, head.lines, strict=True):
+        if name in HOP or name in dropped:
+            continue
+        out.append(line)
+        headers.append((name, value))
+    if framing:
+        out.append(framing)
+    canonical = sigv4.canonical_request(
+        head.method, full, headers, tuple(sorted(signed_headers)), payload_hash, service, encoding=encoding
+    )
+    to_sign = f"AWS4-HMAC-SHA256\n{amz_date}\n{scope}\n{sha256(canonical).hexdigest()}"
+    signature = hmac.digest(key, to_sign.encode("ascii"), "sha256").hex()
+    start = head.method + b" " + full + b"&X-Amz-Signature=" + signature.encode("ascii") + b" HTTP/1.1"
+    rest = b"\r\n" + b"\r\n".join(out) + b"\r\n\r\n"
+    return start + rest, scrub.target(start) + rest, signature
