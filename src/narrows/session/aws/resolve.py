@@ -23,7 +23,7 @@ MEMO = 4096
 """Entries of a group's memo; it is emptied when full."""
 
 _FORM = b"application/x-www-form-urlencoded"
-_CBOR_PATH = re.compile(r"^/service/([A-Za-z0-9_]+)/operation/([A-Za-z0-9_]+)$")
+_CBOR_PATH = re.compile(r"^/service/([A-Za-z0-9_.]+)/operation/([A-Za-z0-9_]+)$")
 _LABEL = re.compile(r"^[A-Za-z0-9-]{1,63}$")
 _ACTION = re.compile(r"^[A-Za-z0-9]{1,128}$")
 
@@ -236,11 +236,14 @@ def _narrow(group: Group, host: str, services: list[Service] | tuple[Service, ..
 def _one(group: Group, found: list[Operation], what: str) -> Operation:
     if not found:
         raise _unknown(group, f"{what} is no operation of it")
-    current = [op for op in found if not op.deprecated] or found
-    first = current[0]
-    if any(op.hosts != first.hosts or op.action != first.action for op in current[1:]):
-        raise _ambiguous(group, what, current)
+    first = next((op for op in found if not op.deprecated), found[0])
+    if any(op.action != first.action or _where(op) != _where(first) for op in found):
+        raise _ambiguous(group, what, found)
     return first
+
+
+def _where(operation: Operation) -> dict[str, str]:
+    return {name: operation.host_prefix + host for name, (host, _) in operation.hosts.items()}
 
 
 def _services(group: Group) -> str:

@@ -2,7 +2,8 @@
 
 A template's literal segments are compared with the decoded path segments; a label takes one non-empty segment, a
 greedy label (`{Key+}`) the rest. Among the templates that fit, the one with more literal segments wins, then the one
-whose query literals and required members are present. What is still even is for the caller to judge.
+with more query literals, then the one that ends in a slash as the path does. What is still even is for the caller to
+judge.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ class Route(Generic[T]):
     literals: tuple[tuple[str, str | None], ...]
     """Query literals: name, and value if the template has one."""
     weight: int
+    slash: bool
+    """The template ends with a slash, which tells apart what is otherwise even."""
     value: T
 
 
@@ -62,7 +65,7 @@ def compile_route(uri: str, value: T) -> Route[T]:
         else:
             segments.append(part)
     weight = sum(1 for s in segments if s is not None)
-    return Route(tuple(segments), tuple(labels), greedy, tuple(split_query(query)), weight, value)
+    return Route(tuple(segments), tuple(labels), greedy, tuple(split_query(query)), weight, path.endswith("/"), value)
 
 
 def _parts(path: str) -> list[str]:
@@ -103,7 +106,7 @@ class Routes(Generic[T]):
             labels = _fit_greedy(route, raw, decoded)
             if labels is not None:
                 found.append((route, labels))
-        return _best(found, query) if found else found
+        return _best(found, query, path.endswith("/")) if found else found
 
 
 def _fit(route: Route[T], raw: list[str], decoded: list[str]) -> dict[str, str] | None:
@@ -130,7 +133,7 @@ def _fit_greedy(route: Route[T], raw: list[str], decoded: list[str]) -> dict[str
 
 
 def _best(
-    found: list[tuple[Route[T], dict[str, str]]], query: list[tuple[str, str | None]]
+    found: list[tuple[Route[T], dict[str, str]]], query: list[tuple[str, str | None]], slash: bool
 ) -> list[tuple[Route[T], dict[str, str]]]:
     given = dict(query)
     scored = []
@@ -139,8 +142,19 @@ def _best(
             if name not in given or (value is not None and given[name] != value):
                 break
         else:
-            scored.append(((route.weight, len(route.literals)), route, labels))
+            scored.append(((route.weight, len(route.literals), route.slash == slash), route, labels))
     if not scored:
         return []
     top = max(score for score, _, _ in scored)
     return [(route, labels) for score, route, labels in scored if score == top]
+
+
+def match_one(route: Route[T], path: str) -> dict[str, str]:
+    """The raw label values of a path that a route is known to fit; empty if it does not."""
+    raw = _parts(path)
+    decoded = [unquote(part) if "%" in part else part for part in raw]
+    if route.greedy >= 0:
+        return _fit_greedy(route, raw, decoded) or {}
+    if len(raw) != len(route.segments):
+        return {}
+    return _fit(route, raw, decoded) or {}
