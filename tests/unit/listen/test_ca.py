@@ -408,4 +408,5 @@ def test_a_new_host_costs_about_a_millisecond(authority: CertificateAuthority) -
         started = time.perf_counter()
         authority.context_for(f"bucket-{n}.s3.amazonaws.com")
         times.append(time.perf_counter() - started)
-    assert statistics.median(times) < 10e-3  # measured 0.8 ms; the margin is for a loaded machine
+    # Measured 0.9 to 1.1 ms, 0.6 of it OpenSSL reading key and certificate; the margin is for a loaded machine.
+    assert statistics.median(times) < 10e-3
