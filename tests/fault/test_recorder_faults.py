@@ -23,6 +23,7 @@ from narrows.core.errors import RecorderFailed
 from narrows.record.log.frame import Frame, Kind
 from narrows.record.recorder import Recorder
 from narrows.record.recovery import recover
+from narrows.record.segment import try_lock
 
 CHILD = """
 import asyncio, os, sys
@@ -151,6 +152,29 @@ def test_an_error_of_write_fails_the_recorder(tmp_path: Path, monkeypatch: pytes
     report = recover(tmp_path, CLOCK, lambda *_: 1)
     assert report.writers[0].torn_bytes > 0
     assert [f.data for f in read_all(tmp_path / "w")] == [b"", b"before"]
+
+
+def test_an_error_while_closing_is_raised_and_the_lock_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    async def body(function: str) -> None:
+        recorder, told = started(tmp_path / function)
+        await recorder.durable(put(recorder))
+        with monkeypatch.context() as patch:
+            patch.setattr(os, function, broken)
+            with pytest.raises(RecorderFailed, match="Input/output error"):
+                await recorder.close()
+        assert len(told) == 1
+        await recorder.close()
+        lock = try_lock(recorder.directory)
+        assert lock is not None
+        os.close(lock)
+
+    run(lambda: body("fdatasync"))
+    run(lambda: body("fsync"))
 
 
 def test_a_failure_without_waiters_is_told_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

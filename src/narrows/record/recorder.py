@@ -235,20 +235,27 @@ class Recorder:
         if self._refusal is not None and self._failed is None:
             return
         failed_before = self.failed is not None
-        if not failed_before:
-            seq = self.append(Kind.WRITER_CLOSE, 0, ids.NIL, ids.NIL, b"{}", b"")
-            self._refusal = RecorderFailed("The recorder is closed")
-            try:
-                await self.durable(seq)
-                self._ended = self._loop.create_future()
-                self._writer.jobs.put(self._writer.finish)
-                await self._ended
-            finally:
-                self._writer.jobs.put(self._writer.stop)
-        self._refusal = self._failed or self._refusal or self._writer.error
+        try:
+            if not failed_before:
+                await self._end()
+        except RecorderFailed:
+            self._free()
+            raise
         self._free()
         if self._failed is not None and not failed_before:
             raise self._refused()
+
+    async def _end(self) -> None:
+        await self.room()
+        seq = self.append(Kind.WRITER_CLOSE, 0, ids.NIL, ids.NIL, b"{}", b"")
+        self._refusal = RecorderFailed("The recorder is closed")
+        try:
+            await self.durable(seq)
+            self._ended = self._loop.create_future()
+            self._writer.jobs.put(self._writer.finish)
+            await self._ended
+        finally:
+            self._writer.jobs.put(self._writer.stop)
 
     def _free(self) -> None:
         if self._lock < 0:

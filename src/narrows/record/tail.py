@@ -93,6 +93,13 @@ class SegmentReader:
         return found
 
     def _collect(self, found: list[Frame], max_bytes: int) -> None:
+        if self._open_number != self._segment and not self.path.exists():
+            # Sealed and removed meanwhile. Nothing is missed by going on: the next frame must link to the last.
+            later = [number for number in numbers(self._writer) if number > self._segment]
+            if not later:
+                return
+            self._segment = later[0]
+            self._offset = 0
         budget = max_bytes
         while budget > 0:
             # Looked up before reading: what this segment holds is final only if the next one existed before.

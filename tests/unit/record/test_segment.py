@@ -223,3 +223,33 @@ def test_damage_in_the_middle_of_a_live_segment_is_raised_after_what_precedes_it
 def test_an_empty_directory_reads_as_nothing(tmp_path: Path) -> None:
     with SegmentReader(tmp_path) as reader:
         assert reader.read() == []
+
+
+def test_a_segment_removed_at_a_saved_position_is_passed_over_if_nothing_is_missing(tmp_path: Path) -> None:
+    chain = Chain()
+    segment = open_segment(tmp_path, chain)
+    with SegmentReader(tmp_path) as reader:
+        reader.read()
+        read_whole = reader.position()
+    segment.finish()
+    open_segment(tmp_path, chain, 1).finish()
+    (tmp_path / file_name(0)).unlink()
+    with SegmentReader(tmp_path, read_whole) as reader:
+        assert [f.seq for f in reader.read()] == [1]
+    (tmp_path / file_name(1)).unlink()
+    with SegmentReader(tmp_path, read_whole) as reader:
+        assert reader.read() == []
+
+
+def test_a_segment_removed_before_it_was_read_is_missed(tmp_path: Path) -> None:
+    chain = Chain()
+    segment = open_segment(tmp_path, chain)
+    with SegmentReader(tmp_path) as reader:
+        reader.read()
+        position = reader.position()
+    segment.write([frame(chain, b"never read")])
+    segment.finish()
+    open_segment(tmp_path, chain, 1).finish()
+    (tmp_path / file_name(0)).unlink()
+    with SegmentReader(tmp_path, position) as reader, pytest.raises(ProofError, match="missing"):
+        reader.read()
