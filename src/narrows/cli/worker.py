@@ -29,7 +29,7 @@ from narrows.record.recorder import Recorder
 from narrows.session.aws.handler import AwsHandler
 from narrows.session.aws.models import Models
 from narrows.settings import Settings
-from narrows.upstream.credentials import AwsCredentials
+from narrows.upstream.credentials import UpstreamCredentials
 from narrows.upstream.http import Pool
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class Worker:
             handlers=(handler,),
             directory=self._directory,
             tunnels=Tunnels(self._authority, self._directory, leases),
-            credentials=AwsCredentials(clock),
+            credentials=UpstreamCredentials(wall_ns=clock.wall_ns, mono_ns=clock.mono_ns),
             pool=self._pool,
             recorder=self._recorder,
             clock=clock,
