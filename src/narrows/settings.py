@@ -69,9 +69,7 @@ class Settings:
         metadata={"doc": "Data directory: keys, recordings, log, index. Owner-only.", "default": "platform"},
     )
     listen_host: str = _setting("127.0.0.1", "Address that the gateway and the API listen on.")
-    gateway_port: int = _setting(
-        8470, "Port of the gateway, both forms; 0 takes any free port.", low=0, high=65535
-    )
+    gateway_port: int = _setting(8470, "Port of the gateway, both forms; 0 takes any free port.", low=0, high=65535)
     api_port: int = _setting(8471, "Port of API and console; 0 takes any free port.", low=0, high=65535)
     workers: int = _setting(1, "Data-plane processes that share the gateway port.", low=1, high=256)
     durability: str = _setting(
@@ -84,9 +82,7 @@ class Settings:
     body_stall_timeout_s: int = _setting(300, "A body that does not move for this long is cut.", low=1)
     upstream_connect_timeout_s: int = _setting(10, "Time to dial a target, TLS included.", low=1)
     upstream_idle_s: int = _setting(60, "An unused upstream connection is closed after this.", low=0)
-    max_head_bytes: int = _setting(
-        65536, "Largest request or response head.", low=1024, high=16 * 1024 * 1024
-    )
+    max_head_bytes: int = _setting(65536, "Largest request or response head.", low=1024, high=16 * 1024 * 1024)
     max_connections: int = _setting(10000, "Client connections per worker; more are refused.", low=1)
     max_connections_per_upstream: int = _setting(
         256, "Upstream connections per worker and target; more requests wait.", low=1
@@ -101,9 +97,7 @@ class Settings:
         "Bytes a worker may hold that are not yet written; past it, readers wait.",
         low=1024 * 1024,
     )
-    seal_interval_ms: int = _setting(
-        200, "Pause between two rounds of sealing and indexing.", low=10, high=60000
-    )
+    seal_interval_ms: int = _setting(200, "Pause between two rounds of sealing and indexing.", low=10, high=60000)
     index_body_bytes: int = _setting(
         65536, "Decoded text per exchange that full-text search sees; `show` has the rest.", low=0
     )
@@ -116,6 +110,8 @@ class Settings:
         """Check every field against its type and limits."""
         for item in fields(self):
             checked = _check(item.name, getattr(self, item.name), "argument")
+            if isinstance(checked, Path):
+                checked = checked.absolute()  # a process that changes its directory must not move the data
             object.__setattr__(self, item.name, checked)
 
     def to_json(self) -> str:
@@ -216,10 +212,7 @@ def _from_file(path: Path) -> dict[str, object]:
         raise ConfigError("The settings file could not be read", f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError("The settings file is not TOML", f"{path}: {error}") from error
-    found = {
-        _known(name, f"key in {path}"): _check(name, value, str(path), typed=True)
-        for name, value in raw.items()
-    }
+    found = {_known(name, f"key in {path}"): _check(name, value, str(path), typed=True) for name, value in raw.items()}
     data = found.get("data")
     if isinstance(data, Path) and not data.is_absolute():
         found["data"] = path.parent.absolute() / data

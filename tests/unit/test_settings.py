@@ -24,9 +24,7 @@ def test_defaults(tmp_path: Path) -> None:
 def test_data_dir_per_platform() -> None:
     env = {"HOME": "/h", "XDG_DATA_HOME": "/x"}
     assert default_data_dir(env, "linux") == Path("/x/narrows")
-    assert default_data_dir({"HOME": "/h", "XDG_DATA_HOME": "rel"}, "linux") == Path(
-        "/h/.local/share/narrows"
-    )
+    assert default_data_dir({"HOME": "/h", "XDG_DATA_HOME": "rel"}, "linux") == Path("/h/.local/share/narrows")
     assert default_data_dir(env, "darwin") == Path("/h/Library/Application Support/narrows")
 
 

@@ -2,7 +2,7 @@
 
 A child gets one line of JSON on its standard input: settings, its place, and the API token for the control
 process. Nothing of it is in an argument or a variable, where other programs would find it. The pipe then
-stays open and silent; its end means that the supervisor died, and a child without a supervisor must drain and stop.
+stays open and silent; its end means that the supervisor died, and a child without one must drain and stop.
 A child that serves says so by one byte on `ready_fd`.
 """
 
