@@ -1,20 +1,52 @@
 # The developer's command table. Everything starts from `make setup`, which builds the locked environment in .venv.
 SHELL := /bin/bash
-PY ?= python3
+# A distribution's own Python is built with profile-guided optimisation, so it comes first where it is new enough.
+PY ?= $(shell for p in /usr/bin/python3 python3; do $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 UV := .tools/bin/uv
 BIN := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
+export UV_NO_PROGRESS := 1
 
-.PHONY: setup
-setup: .venv/.stamp
+.PHONY: help setup demo up down test test-deep check format bench compile clean
+help:
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/.stamp ## build the locked environment in .venv (the others do it first)
 
 $(UV): tools.txt
+	@test -n "$(PY)" || { echo "make setup needs python3 of version 3.11 or newer, with venv (Debian: apt install python3-venv)" >&2; exit 2; }
 	@echo "==> tools: uv, in .tools"
 	@test -x .tools/bin/python || $(PY) -m venv .tools
 	@.tools/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tools.txt
 	@touch $@
 
 .venv/.stamp: $(UV) pyproject.toml uv.lock
-	@echo "==> locked environment, in .venv"
+	@echo "==> locked environment, in .venv ($$($(PY) --version))"
 	@$(UV) sync --frozen --quiet --python $(PY)
 	@touch $@
+
+demo: setup ## run the main job end to end against a local AWS stand-in
+	@$(BIN)/python demo/demo.py
+
+up: setup ## start the gateway and leave it running
+	@$(BIN)/narrows up --detach
+
+down: setup ## stop it
+	@$(BIN)/narrows down
+
+test: setup ## the whole suite
+	@$(BIN)/python -m pytest
+
+test-deep: setup ## longer fuzzing, soaks and fault runs
+	@NARROWS_TEST_DEEP=1 $(BIN)/python -m pytest --timeout 3600 -m "deep or not deep"
+
+check: setup ## lint, types and import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+bench: setup ## measure against peers; writes bench/results/summary.json and docs/performance.md
+	@$(BIN)/python bench/run.py
+
+clean: ## remove what make built
+	rm -rf .venv .tools build .mypy_cache .ruff_cache .pytest_cache .hypothesis
