@@ -150,7 +150,7 @@ SYNTAX = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.one_of(st.text(max_size=60), st.lists(SYNTAX, max_size=24).map("".join)))
 @example("a:\\")
 @example("(a:(b:")

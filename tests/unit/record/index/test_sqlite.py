@@ -494,7 +494,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[SqliteIndex, list[E
     return index, rows
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(QUERIES, st.sampled_from(["asc", "desc"]), st.integers(1, 120))
 def test_every_plan_finds_what_reading_every_row_finds(
     model: tuple[SqliteIndex, list[ExchangeRow]], query: tuple[str, Check], order: str, limit: int
@@ -527,7 +527,7 @@ SYNTAX = st.sampled_from(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.one_of(st.text(max_size=40), st.lists(SYNTAX, max_size=20).map("".join)))
 @example("NEAR(a b)")
 @example('text:"a"')
