@@ -139,14 +139,10 @@ def _parse(body: bytes) -> _Snapshot:
             raise ConfigError("The directory could not be read", "its version is not a number")
         ended = {bytes.fromhex(session): str(why) for session, why in raw["ended"].items()}
         if any(len(session) != 16 or not why for session, why in ended.items()):
-            raise ConfigError(
-                "The directory could not be read", "an ended session is not named by 32 hex digits"
-            )
+            raise ConfigError("The directory could not be read", "an ended session is not named by 32 hex digits")
         return _Snapshot(version, [connection_from_json(c) for c in raw["connections"]], ended)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(
-            "The directory could not be read", f"it is malformed ({type(error).__name__})"
-        ) from error
+        raise ConfigError("The directory could not be read", f"it is malformed ({type(error).__name__})") from error
 
 
 _Signature = tuple[int, int, int]

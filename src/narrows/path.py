@@ -324,10 +324,11 @@ class Exchange:
 
     async def _relay(self, head: ResponseHead) -> bool:
         """Pass the answer to the client as it comes, its end only once it is on record."""
-        conn, request, out = self.conn, self.head, self.out
-        assert conn is not None and request is not None and out is not None
+        conn, request, out, handler = self.conn, self.head, self.out, self.handler
+        assert conn is not None and request is not None and out is not None and handler is not None
         keep = request.keep_alive and not self.client.ended and (self.upload is None or self.upload.done)
-        answer = Answer(self.client, conn, request, head, self.record, self.gateway.recorder, out.secrets, keep)
+        secrets = handler.secrets(out) if head.status >= 400 else ()
+        answer = Answer(self.client, conn, request, head, self.record, self.gateway.recorder, secrets, keep)
         self.answer = answer
         await answer.until_end()
         self.last_ns = self.gateway.clock.mono_ns()
@@ -408,9 +409,7 @@ class Exchange:
 
     # -- the ways out -----------------------------------------------------------------------------------------
 
-    async def refuse(
-        self, refusal: Refusal, outcome: Outcome = Outcome.REFUSED, *, close: bool = False
-    ) -> bool:
+    async def refuse(self, refusal: Refusal, outcome: Outcome = Outcome.REFUSED, *, close: bool = False) -> bool:
         """Answer with the refusal in the client's own protocol, after it is on record."""
         self._drop_upstream()
         if self.answer is not None and self.answer.started:

@@ -132,4 +132,3 @@ def split_authority(target: bytes) -> tuple[str, int]:
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     return host, int(port)
-

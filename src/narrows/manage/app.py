@@ -62,9 +62,7 @@ async def _http(_: Request, error: Exception) -> Response:
     what = {404: "There is no such resource", 405: "This resource has no such method"}.get(
         error.status_code, "The request was refused"
     )
-    code = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}.get(
-        error.status_code, "http_error"
-    )
+    code = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}.get(error.status_code, "http_error")
     body = problem(error.status_code, what, str(error.detail), "", code)
     return ProblemResponse(body, error.status_code, error.headers)
 

@@ -50,9 +50,7 @@ def show_connection(name: Name, deps: Dependencies) -> Response:
 
 
 @router.put("/connections/{name}")
-async def change_connection(
-    name: Name, body: ConnectionModel, deps: Dependencies, caller: Caller
-) -> Response:
+async def change_connection(name: Name, body: ConnectionModel, deps: Dependencies, caller: Caller) -> Response:
     """Replace a connection whole."""
     if body.name != name:
         raise ConfigError(

@@ -160,9 +160,7 @@ class ControlStore:
             return self._write_directory()
 
     def _write_directory(self) -> int:
-        (version,) = self._db.execute(
-            "UPDATE directory SET version = version + 1 RETURNING version"
-        ).fetchone()
+        (version,) = self._db.execute("UPDATE directory SET version = version + 1 RETURNING version").fetchone()
         now_s = self._clock.wall_ns() // 1_000_000_000
         ended = self._db.execute(
             "SELECT id, state FROM sessions WHERE state IN ('closed', 'killed', 'expired') AND expires_s > ?",
@@ -204,8 +202,7 @@ class ControlStore:
                     "change it, or remove it first",
                 )
             db.execute(
-                "INSERT INTO connections "
-                "VALUES (?, ?, ?, (SELECT coalesce(max(position), 0) + 1 FROM connections))",
+                "INSERT INTO connections VALUES (?, ?, ?, (SELECT coalesce(max(position), 0) + 1 FROM connections))",
                 (valid.name, body, self._clock.wall_ns()),
             )
         return valid
@@ -318,8 +315,7 @@ class ControlStore:
 
 
 _SESSION = (
-    "id, principal, agent, command, cwd, host, pid, connections, "
-    "opened_ns, expires_s, state, closed_ns, why, exit_code"
+    "id, principal, agent, command, cwd, host, pid, connections, opened_ns, expires_s, state, closed_ns, why, exit_code"
 )
 
 

@@ -19,9 +19,7 @@ from narrows.record.index.rows import ExchangeRow, Page, SessionRow
 class Index(Protocol):
     """What can be asked of the index; see `narrows.record.index.sqlite.SqliteIndex`."""
 
-    def sessions(
-        self, query: str = "", limit: int = 50, cursor: str = "", *, now_ns: int
-    ) -> Page[SessionRow]:
+    def sessions(self, query: str = "", limit: int = 50, cursor: str = "", *, now_ns: int) -> Page[SessionRow]:
         """Sessions that match, the newest first."""
         ...
 

@@ -154,9 +154,7 @@ class ConnectionModel(_Strict):
 def validated(raw: Mapping[str, Any] | Connection) -> Connection:
     """A valid connection from JSON-like values or from a value. Raises ConfigError that names the field."""
     try:
-        model = (
-            ConnectionModel.of(raw) if isinstance(raw, Connection) else ConnectionModel.model_validate(raw)
-        )
+        model = ConnectionModel.of(raw) if isinstance(raw, Connection) else ConnectionModel.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(
             "The connection is not valid", explain(error.errors(include_input=False, include_url=False))

@@ -216,9 +216,7 @@ def list_sessions(
 ) -> Response:
     """Sessions with at least one exchange that matches, or all; the newest first."""
     page = deps.index.sessions(q, limit, cursor, now_ns=deps.clock.wall_ns())
-    return JsonResponse(
-        {"items": [_with_state(deps, row.id, row.json()) for row in page.items], "next": page.next}
-    )
+    return JsonResponse({"items": [_with_state(deps, row.id, row.json()) for row in page.items], "next": page.next})
 
 
 def _with_state(deps: Deps, session: bytes, shown: dict[str, Any]) -> dict[str, Any]:

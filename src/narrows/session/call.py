@@ -76,18 +76,17 @@ class Outbound:
     """The request as it will go upstream.
 
     `recorded_head` is `head` with upstream secrets masked. `chunked` says that the body goes with HTTP chunks.
-    `secrets` are byte strings that must not reach the client should the target repeat them in an error.
+    `credentials` are the handler's, from which it tells what must not reach the client.
     """
 
     scheme: str
     host: str
     port: int
-    head: bytes
+    head: bytes = field(repr=False)
     recorded_head: bytes
     chunked: bool
     pipe: BodyPipe
-    secrets: tuple[bytes, ...] = ()
-    region: str = ""
+    credentials: Any = field(default=None, repr=False)
 
 
 class Handler(Protocol):
@@ -111,6 +110,10 @@ class Handler(Protocol):
 
     def outbound(self, call: Call, credentials: Any, amz_date: str) -> Outbound:
         """Build what goes upstream. Raises Refusal."""
+        ...
+
+    def secrets(self, out: Outbound) -> tuple[bytes, ...]:
+        """Byte strings that must not reach the client should the target repeat them in an error."""
         ...
 
     def elsewhere(self, call: Call, status: int, headers: list[tuple[bytes, bytes]]) -> bool:

@@ -196,9 +196,7 @@ class Pool:
     longer than `connect_timeout_s`.
     """
 
-    def __init__(
-        self, *, per_origin: int, idle_s: float, connect_timeout_s: float, own_ports: frozenset[int]
-    ) -> None:
+    def __init__(self, *, per_origin: int, idle_s: float, connect_timeout_s: float, own_ports: frozenset[int]) -> None:
         self._per_origin = per_origin
         self._idle_s = idle_s
         self._connect_timeout_s = connect_timeout_s

@@ -165,6 +165,7 @@ def build_head(first_line: bytes, lines: Iterable[bytes]) -> bytes:
     parts = [first_line, *lines, b"", b""]
     head = b"\r\n".join(parts)
     breaks = len(parts) - 1
-    if head.count(b"\r") != breaks or head.count(b"\n") != breaks or head.find(b"\r\n\r\n") != len(head) - 4:
+    added = head.count(b"\r") != breaks or head.count(b"\n") != breaks
+    if added or not first_line or head.find(b"\r\n\r\n") != len(head) - 4:
         raise ProtocolError("A head could not be built", "one of its lines is empty or holds a line break")
     return head

@@ -374,9 +374,9 @@ class Parser:
         if _LAST.fullmatch(section) is None:
             raise why_trailers(section)
         lines = section.split(b"\r\n")
-        trailers = split_fields(lines[1:-2])
-        if len(trailers) > MAX_HEADERS:
+        if len(lines) - 3 > MAX_HEADERS:
             raise too_many_headers()
+        trailers = split_fields(lines[1:-2])
         forbidden = forbidden_trailer([name for name, _ in trailers])
         if forbidden is not None:
             raise forbidden

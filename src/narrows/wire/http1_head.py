@@ -64,13 +64,12 @@ Headers = list[tuple[bytes, bytes]]
 class Head:
     """What the two heads have in common.
 
-    `headers`: (lower-cased name, value without surrounding spaces and tabs) in the order received. `lines`:
-    the
-    same lines as received, without CRLF, parallel to `headers`. `raw`: the whole head as received. `framing`:
-    how
-    the body is delimited; `length` its bytes if `framing` is LENGTH, else -1. `keep_alive`: what this head
-    says
-    about the connection after this message. The repr shows no value: targets and headers carry credentials.
+    `minor`: of the version, 0 or 1. `headers`: (lower-cased name, value without surrounding spaces and tabs), in
+    the order received. `lines`: the same lines as received, without CRLF, parallel to `headers`. `raw`: the whole
+    head as received, empty line included. `framing`: how the body is delimited; `length`: its bytes if that is
+    LENGTH, else -1. `keep_alive`: what this head says about the connection after this message.
+
+    The repr shows no target and no header: they carry credentials.
     """
 
     __slots__ = (
@@ -96,9 +95,7 @@ class Head:
     _distinct: bool
 
     def get(self, name: bytes) -> bytes | None:
-        """The value of a field by its lower-cased name; repeated fields joined with `,` in order; None if
-        absent.
-        """
+        """The value of a field by its lower-cased name, None if absent; repeated fields joined with `,` in order."""
         return self._values.get(name)
 
     def count(self, name: bytes) -> int:
@@ -109,7 +106,10 @@ class Head:
 
 
 class RequestHead(Head):
-    """A request's head. `target` is exactly as received; `upgrade` is the Upgrade header's value or empty."""
+    """A request's head. `target` is exactly as received; `upgrade` is the Upgrade header's value or empty.
+
+    `expect_continue`: the client waits for a 100 response before it sends the body (HTTP/1.1 only).
+    """
 
     __slots__ = ("expect_continue", "method", "target", "upgrade")
 
@@ -168,12 +168,11 @@ def parse_request(buffer: bytes, start: int, max_head: int) -> RequestHead | Non
     """The request head that begins at `start`, or None if no well-formed head of `max_head` bytes lies there.
 
     None says nothing about why (cut short, malformed or too large). Raises ProtocolError where the head is
-    well-formed and must be refused for what it says. A single CRLF before the request line belongs to the
-    head
+    well-formed and must be refused for what it says. A single CRLF before the request line belongs to the head
     (RFC 9112 2.2).
     """
-    match = _REQUEST.match(buffer, start)
-    if match is None or match.end() - start > max_head:
+    match = _REQUEST.match(buffer, start, start + max_head)
+    if match is None:
         return None
     end = match.end()
     raw = buffer if start == 0 and end == len(buffer) else buffer[start:end]
@@ -182,6 +181,8 @@ def parse_request(buffer: bytes, start: int, max_head: int) -> RequestHead | Non
     if not lines[0]:
         del lines[0]
     del lines[0], lines[-2:]
+    if len(lines) > MAX_HEADERS:
+        raise too_many_headers()
     head = RequestHead(raw, method, target or other, 1 if minor == b"1" else 0, split_fields(lines), lines)
     _judge_request(head, other is not None)
     return head
@@ -189,25 +190,27 @@ def parse_request(buffer: bytes, start: int, max_head: int) -> RequestHead | Non
 
 def parse_response(buffer: bytes, start: int, max_head: int, method: bytes) -> ResponseHead | None:
     """The head at `start` of the response to a request of `method`; as `parse_request` otherwise."""
-    match = _RESPONSE.match(buffer, start)
-    if match is None or match.end() - start > max_head:
+    match = _RESPONSE.match(buffer, start, start + max_head)
+    if match is None:
         return None
     end = match.end()
     raw = buffer if start == 0 and end == len(buffer) else buffer[start:end]
     minor, status, reason = match.groups()
     lines = raw.split(b"\r\n")
     del lines[0], lines[-2:]
+    if len(lines) > MAX_HEADERS:
+        raise too_many_headers()
     head = ResponseHead(raw, int(status), reason, 1 if minor == b"1" else 0, split_fields(lines), lines)
     _judge_response(head, method)
     return head
 
 
 def split_fields(lines: list[bytes]) -> Headers:
-    """Split validated field lines into (lower-cased name, value without surrounding spaces and tabs)."""
+    """Split well-formed field lines into (lower-cased name, value without surrounding spaces and tabs)."""
     headers: Headers = []
     for line in lines:
         name, _, value = line.partition(b":")
-        # strip() also takes line breaks and form feeds, which a validated line does not have.
+        # strip() also takes line breaks and form feeds, which a well-formed line does not have.
         headers.append((name.lower(), value.strip()))
     return headers
 
@@ -222,8 +225,6 @@ def _joined(headers: Headers) -> dict[bytes, bytes]:
 def _judge_request(head: RequestHead, other_form: bool) -> None:
     """Decide framing and connection of a well-formed request head, or refuse it."""
     values = head._values
-    if len(head.headers) > MAX_HEADERS:
-        raise too_many_headers()
     if len(head.target) > MAX_TARGET:
         raise target_too_long()
     host = values.get(b"host")
@@ -255,16 +256,13 @@ def _judge_response(head: ResponseHead, method: bytes) -> None:
     """Decide framing and connection of a well-formed response head (RFC 9112 6.3), or refuse it."""
     values = head._values
     status = head.status
-    if len(head.headers) > MAX_HEADERS:
-        raise too_many_headers()
     framed = b"content-length" in values or b"transfer-encoding" in values
     if framed:
         _judge_framing(head)
     if status == 101:
         raise ProtocolError("The response was refused", "it switches protocols, which was not asked for")
     if status < 200 or status == 204 or (method == b"CONNECT" and status < 300):
-        # No body follows whatever the head says; one that announces bytes leaves the two sides in
-        # disagreement.
+        # No body follows whatever the head says: where it announces one, two readers disagree.
         if framed and head.length != 0:
             raise ProtocolError("The response was refused", "it announces a body that its status cannot have")
         head.framing = NO_BODY

@@ -102,9 +102,7 @@ class World:
     def status(self) -> dict[str, Any]:
         return {"size": 3, "time": 5, "lag": 0}
 
-    def sessions(
-        self, query: str = "", limit: int = 50, cursor: str = "", *, now_ns: int
-    ) -> Page[SessionRow]:
+    def sessions(self, query: str = "", limit: int = 50, cursor: str = "", *, now_ns: int) -> Page[SessionRow]:
         self.asked.append({"q": query, "limit": limit, "cursor": cursor, "now": now_ns})
         return Page(list(self.session_rows.values()), "more")
 
@@ -144,9 +142,7 @@ class FakeIndex:
         *,
         now_ns: int,
     ) -> Page[ExchangeRow]:
-        return self.world.exchanges_page(
-            q=query, session=session, limit=limit, cursor=cursor, order=order, now=now_ns
-        )
+        return self.world.exchanges_page(q=query, session=session, limit=limit, cursor=cursor, order=order, now=now_ns)
 
     def exchanges_after(
         self, leaf_index: int, query: str = "", session: str = "", limit: int = 50, *, now_ns: int
@@ -192,9 +188,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     )
     app = create_app(made.deps)
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    with TestClient(
-        app, base_url="http://127.0.0.1:9000", headers=headers, raise_server_exceptions=False
-    ) as client:
+    with TestClient(app, base_url="http://127.0.0.1:9000", headers=headers, raise_server_exceptions=False) as client:
         made.client = client
         yield made
     made.store.close()

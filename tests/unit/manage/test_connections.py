@@ -89,8 +89,6 @@ def test_wrong_requests_are_told_why_and_leave_no_record(
     answer = world.client.request(method, URL + path, json=body)
     assert answer.status_code == status, answer.text
     problem = answer.json()
-    assert (
-        set(problem) == {"type", "title", "detail", "hint", "code", "status"} and problem["status"] == status
-    )
+    assert set(problem) == {"type", "title", "detail", "hint", "code", "status"} and problem["status"] == status
     assert problem["title"] and "hunter2" not in answer.text
     assert world.events == [] and names(world) == ["prod"]

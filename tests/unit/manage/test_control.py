@@ -63,9 +63,7 @@ def test_a_new_store_publishes_an_empty_directory(store: ControlStore, tmp_path:
     assert (tmp_path / "control.db").stat().st_mode & 0o777 == 0o600
 
 
-def test_connections_come_and_go_in_the_store_and_in_the_directory(
-    store: ControlStore, tmp_path: Path
-) -> None:
+def test_connections_come_and_go_in_the_store_and_in_the_directory(store: ControlStore, tmp_path: Path) -> None:
     seen = FileDirectory(tmp_path / "directory.json")
     added = [store.add_connection(Connection(name)) for name in ("zeta", "alpha")]
     assert seen.refresh() and list(seen.connections()) == added == store.connections()
@@ -96,9 +94,7 @@ def test_wrong_changes_are_refused_and_change_nothing(store: ControlStore, tmp_p
     assert [c.name for c in seen.connections()] == ["prod"] and store.connection("prod").region == ""
 
 
-def test_a_change_that_cannot_be_published_is_not_made(
-    store: ControlStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_change_that_cannot_be_published_is_not_made(store: ControlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -186,9 +182,7 @@ def test_expired_sessions_are_found(store: ControlStore, clock: Clock) -> None:
 def test_no_secret_of_a_lease_is_stored(store: ControlStore, tmp_path: Path, clock: Clock) -> None:
     opened = session(1, clock)
     store.open_session(opened)
-    lease = Lease(
-        opened.id, "prod", OWNER, opened.agent, opened.expires_s, "ASIANAME", "s3cr3t-key", "t0ken-long"
-    )
+    lease = Lease(opened.id, "prod", OWNER, opened.agent, opened.expires_s, "ASIANAME", "s3cr3t-key", "t0ken-long")
     store.note_leases([lease, lease])
     assert [row["access_key_id"] for row in store.leases(opened.id)] == ["ASIANAME"]
     with pytest.raises(sqlite3.IntegrityError):

@@ -39,9 +39,7 @@ def test_show_by_prefix(world: World) -> None:
     key = put(world, exchange_row(0xAB, operation="GetObject", parameters={"a": "\udcff", "n": 2**70}))
     shown = world.client.get(f"{URL}/ab").json()
     assert shown["id"] == key and shown["operation"] == "GetObject"
-    assert shown["parameters"] == {"a": "?", "n": str(2**70)}, (
-        "what JSON cannot hold is replaced, not refused"
-    )
+    assert shown["parameters"] == {"a": "?", "n": str(2**70)}, "what JSON cannot hold is replaced, not refused"
     assert world.client.get(f"{URL}/cd").status_code == 404
 
 

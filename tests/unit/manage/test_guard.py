@@ -94,9 +94,7 @@ def test_a_body_without_a_length_is_cut_off_at_the_limit(world: World) -> None:
         for _ in range(40):
             yield b" " * 65536
 
-    answer = world.client.post(
-        "/api/v1/connections", content=endless(), headers={"Content-Type": "application/json"}
-    )
+    answer = world.client.post("/api/v1/connections", content=endless(), headers={"Content-Type": "application/json"})
     assert answer.status_code == 413 and answer.json()["code"] == "body_too_large"
 
 

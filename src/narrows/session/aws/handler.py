@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 from typing import Protocol
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from narrows.core.errors import ProtocolError, Refusal
 from narrows.core.ports import Clock
@@ -18,6 +20,7 @@ from narrows.session.call import BodyPipe, Call, Outbound, PassBody
 from narrows.wire import aws_chunked, eventstream, sigv2, sigv4
 
 _S3_SERVICES = frozenset({"s3", "s3express", "s3-outposts", "s3-object-lambda"})
+_DOTS = re.compile(rb"(?i)/(?:\.|%2e){1,2}(?:/|$)")
 _BUCKET_REGIONS = 4096
 """Buckets whose region is remembered; the oldest is forgotten first."""
 
@@ -184,6 +187,8 @@ class AwsHandler:
         proof: Proof = call.auth
         head = call.head
         claim = proof.claim
+        if claim is not None and claim.service not in _S3_SERVICES:
+            _check_path(head.target)
         target = resolve.resolve(
             self._models,
             method=head.method,
@@ -226,9 +231,7 @@ class AwsHandler:
         digest = None
         if sigv4.needs_body_hash(claim):
             digest = sha256(call.body or b"").hexdigest()
-        proof.verified = sigv4.verify(
-            claim, head.method, head.target, head.headers, proof.key, call.now_s, digest
-        )
+        proof.verified = sigv4.verify(claim, head.method, head.target, head.headers, proof.key, call.now_s, digest)
 
     def _virtual_bucket(self, call: Call) -> str:
         """The bucket in the Host header, where it stands there and not in the path."""
@@ -245,31 +248,26 @@ class AwsHandler:
         target = proof.target
         connection = call.connection
         assert target is not None and connection is not None
-        region = self._bucket_region.get(target.bucket, target.region) if call.form == "endpoint" else target.region
+        region = target.region
+        if call.form == "endpoint" and target.bucket:
+            region = self._bucket_region.get(target.bucket, region)
         region = region or connection.region or "us-east-1"
         scheme, host, port, prefix, region = self._place(call, target, connection, region)
         path = self._path(call, prefix, target, bool(connection.endpoint) or call.form == "endpoint")
-        host_header = host if port in (80, 443) else f"{host}:{port}"
+        host_header = host if port == (443 if scheme == "https" else 80) else f"{host}:{port}"
         key = self._upstream_keys.get(
             credentials.access_key_id, credentials.secret_access_key, amz_date[:8], region, target.signing_name
         )
         head, recorded, chunked, pipe = self._signed(
             call, path, host_header, region, target.signing_name, credentials, key, amz_date
         )
-        secrets = tuple(
-            value.encode("ascii")
-            for value in (credentials.session_token, credentials.secret_access_key)
-            if value
-        )
-        return Outbound(scheme, host, port, head, recorded, chunked, pipe, secrets, region)
+        return Outbound(scheme, host, port, head, recorded, chunked, pipe, credentials)
 
     def _place(
         self, call: Call, target: resolve.Target, connection: Connection, region: str
     ) -> tuple[str, str, int, str, str]:
         if connection.endpoint:
-            parts = urlsplit(connection.endpoint)
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-            return parts.scheme, parts.hostname or "", port, parts.path.rstrip("/"), region
+            return *_endpoint(connection.endpoint), region
         if call.form == "proxy":
             return "https", call.true_host, call.true_port or 443, "", region
         host, scope_region = endpoints.host_for(target, region)
@@ -406,6 +404,13 @@ class AwsHandler:
         )  # fmt: skip
         return bodies.ResignedEvents(verifier, signer, self._clock)
 
+    def secrets(self, out: Outbound) -> tuple[bytes, ...]:
+        """What must not come back to the client: the secret key and the session token, also as in a URL."""
+        token, secret = out.credentials.session_token, out.credentials.secret_access_key
+        if not token:
+            return (secret.encode("ascii"),)
+        return token.encode("ascii"), quote(token, safe="-_.~").encode("ascii"), secret.encode("ascii")
+
     def elsewhere(self, call: Call, status: int, headers: list[tuple[bytes, bytes]]) -> bool:
         """S3 says that the bucket lives in another region: remember it (endpoint form only; in proxy form the
         client follows the redirect itself, through us)."""
@@ -425,9 +430,7 @@ class AwsHandler:
 
     # -- no ---------------------------------------------------------------------------------------------------
 
-    def refusal(
-        self, call: Call, refusal: Refusal, request_id: str
-    ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    def refusal(self, call: Call, refusal: Refusal, request_id: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         """The refusal as the AWS error that the caller's SDK turns into its own exception."""
         proof: Proof | None = call.auth
         claim = proof.claim if proof else None
@@ -447,8 +450,31 @@ class AwsHandler:
         )
 
 
+@lru_cache(maxsize=1024)
+def _endpoint(url: str) -> tuple[str, str, int, str]:
+    """Scheme, host, port and base path of a connection's endpoint."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return parts.scheme, parts.hostname or "", port, parts.path.rstrip("/")
+
+
 def _host_matches(host: str, patterns: tuple[str, ...]) -> bool:
     return any(host == p or (p.startswith("*.") and host.endswith(p[1:])) for p in patterns)
+
+
+def _check_path(target: bytes) -> None:
+    """Outside S3 the signature is over the path with dot segments and double slashes resolved, so that the same
+    signature fits several paths: the one that we understood must be the one that AWS will see."""
+    path = target.partition(b"?")[0]
+    if b"//" in path or _DOTS.search(path) is not None:
+        raise Refusal(
+            "The path has dot segments or double slashes",
+            "they would be read one way here and could be read another way at the target",
+            "send the path in its plain form",
+            code="path_not_plain",
+            status=400,
+            aws_code="InvalidRequest",
+        )
 
 
 def _decoded_length(value: bytes | None) -> int | None:

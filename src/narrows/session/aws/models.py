@@ -201,6 +201,7 @@ class Models:
             self._directory = cache_dir / name
         self._signing: dict[str, list[str]] | None = None
         self._groups: dict[str, Group] = {}
+        self._services: dict[str, Service] = {}
         self._shapes: OrderedDict[str, ServiceModel] = OrderedDict()
 
     @property
@@ -232,11 +233,16 @@ class Models:
 
     def service(self, name: str) -> Service | None:
         """One service of the index by its model name."""
-        for signing, services in self.signing_names().items():
-            if name in services:
-                group = self.group(signing)
-                return next((s for s in group.services if s.name == name), None) if group else None
-        return None
+        found = self._services.get(name)
+        if found is None:
+            for signing, services in self.signing_names().items():
+                if name in services:
+                    group = self.group(signing)
+                    found = next((s for s in group.services if s.name == name), None) if group else None
+                    break
+            if found is not None:
+                self._services[name] = found
+        return found
 
     def build_all(self, progress: Callable[[int, int, str], None] | None = None) -> int:
         """Index every service that the cache lacks; returns how many signing names there are.

@@ -94,7 +94,8 @@ def build(
     """Return (head to send, head to record, seed signature) for a header-signed call.
 
     `framing` is the `Content-Length`/`Transfer-Encoding` line to write, or empty. `encoding` is how the client
-    read path and query when it signed (`sigv4.Verified`). Raises Refusal for a Connection header that names part of the call.
+    read path and query when it signed (`sigv4.Verified`). Raises Refusal for a Connection header
+    that names part of the call.
     """
     dropped = named_by_connection(head)
     host_value = host.encode("ascii")

@@ -221,14 +221,9 @@ def resolve(
         if table.response is None:
             raise _refuse("this botocore does not know WriteGetObjectResponse")
         return table.response.target(Protocol.REST_XML, region)
-    if spot.bucket:
-        bucket, key = spot.bucket, path[1:]
-    else:
-        bucket, _, key = path[1:].partition("/")
-        if "%" in bucket:
-            bucket = unquote(bucket)
-        if bucket in (".", "..") or "/" in bucket:
-            raise _refuse("the path names no bucket that could exist")
+    bucket, key = split(path, spot)
+    if bucket in (".", "..") or "/" in bucket:
+        raise _refuse("the path names no bucket that could exist")
     depth = 2 if key else 1 if bucket else 0
     choice = table.choose(method, depth, query, copy, signing_name == "s3express")
     op = choice.operation
@@ -252,6 +247,14 @@ def resolve(
         False,
         op.hosts,
     )
+
+
+def split(path: str, spot: Place) -> tuple[str, str]:
+    """(bucket, key still percent-encoded) of a raw path under a host."""
+    if spot.bucket:
+        return spot.bucket, path[1:]
+    bucket, _, key = path[1:].partition("/")
+    return (unquote(bucket) if "%" in bucket else bucket), key
 
 
 def s3_table(group: Group) -> Table:
