@@ -47,8 +47,8 @@ def full_id(value: str) -> bytes:
         raise NotFound(f"There is no session {value[:64]!r}", "that is not a session id") from error
 
 
-async def record_admin(deps: _Deps, caller: Principal, what: str, session: bytes = ids.NIL, **about: Any) -> None:
+async def record_admin(deps: _Deps, caller: Principal, action: str, session: bytes = ids.NIL, **about: Any) -> None:
     """Put an ADMIN frame on stable storage: who does what. Raises RecorderFailed; then nothing may be
     done."""
-    meta = {"what": what, "by": caller.name, "by_kind": caller.kind, "issuer": caller.issuer, **about}
+    meta = {"action": action, "by": caller.name, "by_kind": caller.kind, "issuer": caller.issuer, **about}
     await deps.record(Kind.ADMIN, session, meta)

@@ -33,7 +33,7 @@ def test_the_life_of_a_connection(world: World) -> None:
     assert world.client.get(f"{URL}/prod").status_code == 404
 
     admin = [meta for name, meta in world.events if name == "ADMIN"]
-    assert [m["what"] for m in admin] == [
+    assert [m["action"] for m in admin] == [
         "connection.add",
         "connection.change",
         "connection.test",

@@ -51,7 +51,7 @@ def test_raw_bytes_are_given_exactly_and_the_reading_is_recorded_first(world: Wo
     assert answer.headers["content-type"] == "application/octet-stream"
     assert answer.headers["content-disposition"].startswith("attachment")
     (name, meta), (second, asked) = world.events
-    assert name == "ADMIN" and meta["what"] == "exchange.read" and meta["exchange"] == key
+    assert name == "ADMIN" and meta["action"] == "exchange.read" and meta["exchange"] == key
     assert meta["direction"] == "response" and meta["by"] == "alice"
     assert (second, asked) == ("raw", ([["part", 0]], "response"))
 

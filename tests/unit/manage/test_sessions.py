@@ -111,7 +111,7 @@ def test_kill_revokes_before_the_answer(prod: World) -> None:
     assert answer.status_code == 200 and answer.json()["state"] == "killed"
     assert state(prod, session) == "killed"
     assert [name for name, _ in prod.events[-2:]] == ["ADMIN", "SESSION_CLOSE"]
-    assert prod.events[-2][1]["what"] == "session.killed" and prod.events[-2][1]["by"] == "alice"
+    assert prod.events[-2][1]["action"] == "session.killed" and prod.events[-2][1]["by"] == "alice"
 
 
 @pytest.mark.parametrize("broken", ["disk full", "hangs"])

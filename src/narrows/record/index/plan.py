@@ -51,6 +51,8 @@ def plan(node: q.Node, total: int, limit: int, estimate: Estimate) -> Plan:
     phrases = [part for part in parts if _words(part)]
     others = [part for part in parts if part not in phrases and not isinstance(part, q.Everything)]
     counts = [_count(part, total, estimate) for part in others]
+    if any(_exact(part) and not count for part, count in zip(others, counts, strict=True)):
+        return Plan(Sql("0"), rare=True)
     drivers = [at for at, part in enumerate(others) if _drivable(part)]
     best = min(drivers, key=counts.__getitem__, default=-1)
     rare = best >= 0 and counts[best] <= _RARE
@@ -69,6 +71,11 @@ def plan(node: q.Node, total: int, limit: int, estimate: Estimate) -> Plan:
     if counts[best] * 2 > scan:
         return Plan(_all(others, -1, asked), rare=window <= _RARE)
     return Plan(_all(others, best, asked), rare=rare)
+
+
+def _exact(node: q.Node) -> bool:
+    """`facets` knows the exact number: none there is none at all."""
+    return isinstance(node, (q.Match, q.Between)) and node.column in FACETS
 
 
 def _is_time(node: q.Node) -> bool:
@@ -104,7 +111,8 @@ def _count(node: q.Node, total: int, estimate: Estimate) -> int:
 
 
 def _open(pattern: q.Pattern) -> bool:
-    return not pattern.exact and not pattern.literals[0]
+    """No index narrows it: it begins with a wildcard, and is not `*` alone."""
+    return not pattern.exact and not pattern.any and not pattern.literals[0]
 
 
 def _drivable(node: q.Node) -> bool:
@@ -156,7 +164,8 @@ def match(column: str, pattern: q.Pattern) -> Sql:
     if pattern.exact:
         return Sql(f"{column} = ?", [pattern.literals[0]])
     if pattern.any:
-        return Sql(f"{column} <> ''")
+        # Not `<>`, which no index helps: no text comes before the empty one.
+        return Sql(f"{column} > ''")
     like = Sql(rf"{column} LIKE ? ESCAPE '\'", [pattern.like()])
     bounds = _bounds(pattern.literals[0])
     if bounds is None:

@@ -13,9 +13,9 @@ from narrows.core import ids
 
 MAX_PARAMETERS = 64 * 1024
 """Bytes of a call's parameters (as JSON) that a row keeps; the whole is in the recording."""
-MAX_TEXT = 64 * 1024
-"""Characters of decoded text of one exchange that full-text search covers; the rest is reachable by
-`show`."""
+MAX_TEXT = 128 * 1024
+"""Characters of decoded text of one exchange, both directions together, that full-text search covers; the
+rest is reachable by `show`."""
 
 Row = TypeVar("Row")
 

@@ -101,9 +101,6 @@ class SqliteIndex:
         """Empty the index and set the cursor before the first leaf: the indexer then fills it again."""
         with self._write() as db:
             store.clear(db)
-        with self._lock:
-            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._writer.execute("VACUUM")
 
     # Reading
 
@@ -119,8 +116,8 @@ class SqliteIndex:
     ) -> Page[ExchangeRow]:
         """Exchanges that match, in the order in which they started; `desc` is the newest first.
 
-        `session` is a session's id or a unique prefix. Pages do not shift when exchanges are added. Events, and
-        parameters over 4 KiB, are left out of listings.
+        `session` is a session's id or a unique prefix (NotFound, AmbiguousIdError if it is not one). Pages
+        do not shift when exchanges are added. Events, and parameters over 4 KiB, are left out of listings.
         """
         node = self._node(query, session, now_ns)
         after = _position(cursor)
@@ -198,7 +195,9 @@ class SqliteIndex:
         node = q.parse(query, now_ns)
         if not session:
             return node
-        key = self.session(session).id
+        # A whole id needs no look-up: a session opened a moment ago is not in the index, and has no exchanges.
+        whole = len(session.replace("-", "")) == 32
+        key = q.id_range(session)[0] if whole else self.session(session).id
         return q.And((q.InSession(key, key), *_parts(node)))
 
     def _plan(self, db: sqlite3.Connection, node: q.Node, limit: int) -> Plan:

@@ -175,6 +175,9 @@ def test_the_example_of_the_documentation(index: SqliteIndex) -> None:
         ("operation:*Bucket", [2]),
         ("operation:*", [2, 1]),
         ("error:*", [2]),
+        ("account:*", []),
+        ("account:* OR status:404", [2]),
+        ("NOT account:*", [3, 2, 1]),
         ("NOT error:*", [3, 1]),
         ("-user:alice", [3]),
         ("status:[400 TO 599]", [2]),
@@ -312,6 +315,7 @@ def test_ids_by_prefix(index: SqliteIndex) -> None:
     assert found(index, "", session=ids.text(ALICE)[:9]) == [2, 1]
     with pytest.raises(NotFound):
         index.exchanges(session="ffff", now_ns=NOW)
+    assert found(index, "", session=ids.text(BOB)) == [], "a whole id may be of a session not indexed yet"
 
 
 def test_a_session_adds_up_its_exchanges(index: SqliteIndex) -> None:
