@@ -73,6 +73,11 @@ def plan(node: q.Node, total: int, limit: int, estimate: Estimate) -> Plan:
     return Plan(_all(others, best, asked), rare=rare)
 
 
+def condition(node: q.Node) -> Sql:
+    """The whole query as a condition on `x` that leads nowhere: for statements that go their own way."""
+    return _sql(node, "+")
+
+
 def _exact(node: q.Node) -> bool:
     """`facets` knows the exact number: none there is none at all."""
     return isinstance(node, (q.Match, q.Between)) and node.column in FACETS

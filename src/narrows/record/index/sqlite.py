@@ -22,7 +22,7 @@ from narrows.core import ids
 from narrows.core.errors import NarrowsError, NotFound
 from narrows.record.index import query as q
 from narrows.record.index import store
-from narrows.record.index.plan import Plan, Sql, plan
+from narrows.record.index.plan import Plan, Sql, condition, plan
 from narrows.record.index.rows import ExchangeRow, Page, SessionRow
 from narrows.record.index.schema import connect
 
@@ -140,11 +140,8 @@ class SqliteIndex:
         limit = _limit(limit)
         with self._read() as db:
             # The leaf leads: a follower asks about the few newest.
-            chosen = plan(q.And((*_parts(node), q.Everything())), 0, limit, lambda _: 0)
-            where = Sql(f"x.leaf_index > ? AND {chosen.where.text}", [leaf_index, *chosen.where.values])
-            if chosen.words:
-                where.text += " AND x.n IN (SELECT rowid FROM words WHERE words MATCH ?)"
-                where.values.append(chosen.words)
+            rest = condition(node)
+            where = Sql(f"x.leaf_index > ? AND {rest.text}", [leaf_index, *rest.values])
             found = Sql(f"SELECT x.n FROM exchanges x WHERE {where.text} ORDER BY x.leaf_index", where.values)  # noqa: S608
             keys = [n for (n,) in _run(db, found, limit + 1)]
             rows = store.load(db, keys[:limit])
