@@ -74,8 +74,8 @@ def plan(node: q.Node, total: int, limit: int, estimate: Estimate) -> Plan:
 
 
 def condition(node: q.Node) -> Sql:
-    """The whole query as a condition on `x` that leads nowhere: for statements that go their own way."""
-    return _sql(node, "+")
+    """The whole query as a condition on `x` that leads nowhere: for statements that look at few rows anyway."""
+    return _sql(node, "+", few=True)
 
 
 def _exact(node: q.Node) -> bool:
@@ -138,15 +138,18 @@ def _all(nodes: Sequence[q.Node], driver: int, more: Sequence[Sql] = ()) -> Sql:
     return Sql(text, [value for piece in pieces for value in piece.values])
 
 
-def _sql(node: q.Node, plus: str) -> Sql:
-    """One condition over `x` (exchanges). `plus` is `+` where the column's index is not to be used."""
+def _sql(node: q.Node, plus: str, *, few: bool = False) -> Sql:
+    """One condition over `x` (exchanges). `plus` is `+` where the column's index is not to be used.
+
+    With `few`, the full text is asked about each row instead of for all its hits beforehand.
+    """
     if isinstance(node, q.Everything):
         return Sql("1")
     if isinstance(node, q.Match):
         return match(f"{plus}x.{node.column}", node.pattern)
     if isinstance(node, q.Between):
-        # The time is always a bound on the way through the table, whatever leads.
-        column = "x.n" if node.column == "n" else f"{plus}x.{node.column}"
+        # The time is always a bound on the way through the table, unless the way is the caller's own.
+        column = "x.n" if node.column == "n" and not few else f"{plus}x.{node.column}"
         return Sql(f"{column} BETWEEN ? AND ?", [node.low, node.high])
     if isinstance(node, q.InSession):
         if node.low == node.high:
@@ -155,11 +158,13 @@ def _sql(node: q.Node, plus: str) -> Sql:
     if isinstance(node, q.Resource):
         return _resource(node.pattern, plus)
     if isinstance(node, q.Text):
+        if few:
+            return Sql(_ASK, [_phrase(node)])
         return Sql(f"{plus}x.n IN (SELECT rowid FROM words WHERE words MATCH ?)", [_phrase(node)])  # noqa: S608
     if isinstance(node, q.Not):
-        inner = _sql(node.node, "+")
+        inner = _sql(node.node, "+", few=few)
         return Sql(f"NOT ({inner.text})", inner.values)
-    pieces = [_sql(part, plus) for part in node.nodes]
+    pieces = [_sql(part, plus, few=few) for part in node.nodes]
     joined = (" AND " if isinstance(node, q.And) else " OR ").join(f"({piece.text})" for piece in pieces)
     return Sql(f"({joined})", [value for piece in pieces for value in piece.values])
 
