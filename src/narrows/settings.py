@@ -99,7 +99,7 @@ class Settings:
     )
     seal_interval_ms: int = _setting(200, "Pause between two rounds of sealing and indexing.", low=10, high=60000)
     index_body_bytes: int = _setting(
-        65536, "Decoded text per exchange that full-text search sees; `show` has the rest.", low=0
+        65536, "Characters of decoded text per exchange that search sees; `show` has the rest.", low=0, high=65536
     )
     log_origin: str = _setting(
         "", "Origin line of the log's checkpoints, a host and path you own; empty: made from the host's name."

@@ -97,6 +97,12 @@ def write(data: Path, *, api: str, gateway: str, token: str, pid: int) -> None:
         raise
 
 
+def url(host: str, port: int) -> str:
+    """The URL by which this machine reaches a listening address."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 class Lock:
     """One gateway per data directory: an exclusive `flock` on `run/lock`, held while the object lives."""
 

@@ -238,4 +238,4 @@ def _body(body: bytes) -> Iterator[str]:
     if unreadable * 10 > len(text):
         yield f"({len(body)} bytes of binary)\n"
     elif body:
-        yield safe_bytes(body) + "\n"
+        yield safe_bytes(body).rstrip("\n") + "\n"

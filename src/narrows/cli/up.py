@@ -95,7 +95,7 @@ def serve(found: Settings, ready: Callable[[str, str], None]) -> int:
             prepare.keys(taken)
             prepare.recover(found.data)
             token = secrets.token_urlsafe(32)
-            urls = url(taken.listen_host, taken.api_port), url(taken.listen_host, taken.gateway_port)
+            urls = local.url(taken.listen_host, taken.api_port), local.url(taken.listen_host, taken.gateway_port)
 
             def on_ready() -> None:
                 local.write(found.data, api=urls[0], gateway=urls[1], token=token, pid=os.getpid())
@@ -115,12 +115,6 @@ def serve(found: Settings, ready: Callable[[str, str], None]) -> int:
             return code
     finally:
         lock.release()
-
-
-def url(host: str, port: int) -> str:
-    """The URL by which this machine reaches a listening address."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 @contextlib.contextmanager
