@@ -20,6 +20,9 @@ Estimate = Callable[[q.Match | q.Between | q.InSession], int]
 """How many exchanges a condition matches: on a facet, on the time, on the session."""
 
 _ASK = "EXISTS (SELECT 1 FROM words WHERE words MATCH ? AND words.rowid = x.n)"
+"""Asks the full text about one exchange. Not for prefixes: each time, all words that begin so are gone through."""
+_AMONG = "x.n IN (SELECT rowid FROM words WHERE words MATCH ?)"
+"""Asks the full text for all its hits, once."""
 
 _RARE = 3000
 """Up to so many exchanges, asking the full text about each is cheaper than going through all its hits."""
@@ -58,7 +61,7 @@ def plan(node: q.Node, total: int, limit: int, estimate: Estimate) -> Plan:
     rare = best >= 0 and counts[best] <= _RARE
     if phrases and not rare:
         return Plan(_all(others, -1), " AND ".join(f"({_words(part)})" for part in phrases))
-    asked = [Sql(_ASK, [_words(part)]) for part in phrases]
+    asked = [Sql(f"+{_AMONG}" if _has_prefix(part) else _ASK, [_words(part)]) for part in phrases]
     if best < 0:
         return Plan(_all(others, -1, asked))
     # Going back in time until enough are found, against reading all that the best index names (and sorting them).
@@ -96,6 +99,12 @@ def _words(node: q.Node) -> str:
         if all(pieces):
             return (" AND " if isinstance(node, q.And) else " OR ").join(f"({piece})" for piece in pieces)
     return ""
+
+
+def _has_prefix(node: q.Node) -> bool:
+    if isinstance(node, (q.And, q.Or)):
+        return any(_has_prefix(part) for part in node.nodes)
+    return isinstance(node, q.Text) and node.prefix
 
 
 def _count(node: q.Node, total: int, estimate: Estimate) -> int:
@@ -158,9 +167,9 @@ def _sql(node: q.Node, plus: str, *, few: bool = False) -> Sql:
     if isinstance(node, q.Resource):
         return _resource(node.pattern, plus)
     if isinstance(node, q.Text):
-        if few:
+        if few and not node.prefix:
             return Sql(_ASK, [_phrase(node)])
-        return Sql(f"{plus}x.n IN (SELECT rowid FROM words WHERE words MATCH ?)", [_phrase(node)])  # noqa: S608
+        return Sql(f"{plus}{_AMONG}", [_phrase(node)])
     if isinstance(node, q.Not):
         inner = _sql(node.node, "+", few=few)
         return Sql(f"NOT ({inner.text})", inner.values)

@@ -21,7 +21,7 @@ takes a character as it is. Values with spaces or colons go in quotes; wildcards
 `[1 TO 5]` with and `{1 TO 5}` without the bounds, `*` for an open one. Groups: `service:(s3 OR dynamodb)`.
 `AND`, `OR`, `NOT`, `-` and parentheses combine; a space is AND and binds loosest: `a OR b c` is `(a OR b) AND c`.
 Words and quoted phrases without a field search the full text of both directions (words of letters and digits,
-accents and case ignored); `expor*` searches words that begin so.
+accents and case ignored); `expor*` searches words that begin so, with 3 letters or more before the star.
 
 `parse` gives a tree of the nodes below or raises QueryError, whatever text it is given. Nothing here makes SQL.
 """
@@ -46,6 +46,8 @@ MAX_QUERY = 4096
 """Longest query, in bytes of UTF-8."""
 MAX_DEPTH = 24
 MAX_TERMS = 64
+MIN_PREFIX = 3
+"""Shorter beginnings name so many words that going through them takes seconds."""
 
 TEXT_FIELDS = {
     "service": "service",
@@ -358,6 +360,8 @@ def _pattern(value: str) -> Pattern:
 def _text(phrase: str, prefix: bool, item: Any) -> Text:
     if not any(character.isalnum() for character in phrase):
         raise QueryError("there is no letter or digit to search for in the full text", position=_position(item))
+    if prefix and len(phrase) < MIN_PREFIX:
+        raise QueryError(f"a word of the full text needs {MIN_PREFIX} letters before its *", position=_position(item))
     return Text(phrase, prefix)
 
 

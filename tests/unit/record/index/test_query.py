@@ -105,6 +105,7 @@ def test_the_example_of_the_documentation() -> None:
         ("a~2", 0, "~"),
         ("a^2", 0, "^"),
         ("e*f", 0, "wildcard"),
+        ("x ab*", 2, "needs 3 letters"),
         ('"--"', 0, "no letter"),
         ("a~1..2", -1, "malformed"),
         ("x" * 4097, -1, "limit is 4096"),
