@@ -111,7 +111,9 @@ def test_a_changed_proof_never_verifies(size: int, data: st.DataObject) -> None:
         changed = bytearray(proof[row])
         changed[bit // 8] ^= 1 << bit % 8
         with pytest.raises(ProofError):
-            verify_inclusion(index, size, hashes[index], [*proof[:row], bytes(changed), *proof[row + 1 :]], root)
+            verify_inclusion(
+                index, size, hashes[index], [*proof[:row], bytes(changed), *proof[row + 1 :]], root
+            )
 
 
 def test_a_shrunk_log_has_no_consistency() -> None:

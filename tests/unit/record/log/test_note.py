@@ -44,7 +44,10 @@ def test_a_checkpoint_with_a_cosignature_is_read() -> None:
     note = parse_note(VECTORS["cosigned"])
     checkpoint = parse_checkpoint(note.text)
     assert (checkpoint.origin, checkpoint.size) == ("example.com/behind-the-sofa", 20852163)
-    assert [name for name, _, _ in note.signatures] == ["example.com/behind-the-sofa", "witness.example.com/w1"]
+    assert [name for name, _, _ in note.signatures] == [
+        "example.com/behind-the-sofa",
+        "witness.example.com/w1",
+    ]
     assert int.from_bytes(note.signatures[1][2][:8], "big") == 1679315147
     assert checkpoint.body == note.text
 
@@ -81,7 +84,8 @@ def test_what_is_no_note_is_refused(note: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "o\n", "o\n07\nAA==\n", "o\n1\nAA==\n", "o\n-1\n" + "A" * 43 + "=\n", "o\n1\n" + "A" * 43 + "=\n\n"]
+    "text",
+    ["", "o\n", "o\n07\nAA==\n", "o\n1\nAA==\n", "o\n-1\n" + "A" * 43 + "=\n", "o\n1\n" + "A" * 43 + "=\n\n"],
 )
 def test_what_is_no_checkpoint_is_refused(text: str) -> None:
     with pytest.raises(ProofError):

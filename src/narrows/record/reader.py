@@ -1,0 +1,229 @@
+"""Reading sealed records back from a session's parts.
+
+Every byte that leaves here has passed the block's digest and the frame's: what is damaged raises ProofError and
+names file and offset. Memory is bounded by one block and its compressed form, whatever the body's length.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import zstandard
+
+from narrows.core.errors import NotFound, ProofError
+from narrows.core.ids import text
+from narrows.core.values import StoredExchange
+from narrows.record.log.frame import Frame, Kind, check_payload, decode
+from narrows.record.log.leaf import Place, Span, facts
+from narrows.record.log.part import (
+    TABLE_TAIL,
+    Block,
+    decode_body,
+    decode_head,
+    decode_table,
+    head_size,
+    table_size,
+)
+
+SESSIONS = "objects/sessions"
+_KINDS = {"request": Kind.REQUEST, "sent": Kind.SENT, "response": Kind.RESPONSE}
+_MAX_TABLE = 256 << 20
+
+
+def part_name(session: bytes, part: int, *, final: bool) -> str:
+    """A part's file name below the data directory."""
+    return f"{SESSIONS}/{text(session)}/{part:05d}.{'part' if final else 'open'}"
+
+
+def part_path(data: Path, session: bytes, part: int) -> Path:
+    """The file of a part: final if there is a final one, else the growing one. Raises NotFound."""
+    for final in (True, False, True):  # again: it may have become final between the two looks
+        path = data / part_name(session, part, final=final)
+        if path.is_file():
+            return path
+    raise NotFound("The recording's bytes are not there", f"session {text(session)}, part {part}")
+
+
+@dataclass(slots=True)
+class PartFile:
+    """An open part. Use as a context manager; not thread-safe."""
+
+    path: Path
+    _file: BinaryIO
+    _zstd: zstandard.ZstdDecompressor
+
+    @classmethod
+    def open(cls, path: Path) -> PartFile:
+        """Open a part. Raises NotFound."""
+        try:
+            return cls(path, path.open("rb"), zstandard.ZstdDecompressor())
+        except FileNotFoundError as missing:
+            raise NotFound("The recording's bytes are not there", str(path)) from missing
+
+    def __enter__(self) -> PartFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def block_at(self, offset: int) -> Block | None:
+        """The block whose head is at file `offset`; None at the table or the file's end. Raises ProofError."""
+        self._file.seek(offset)
+        prefix = self._file.read(8)
+        if not prefix:
+            return None
+        size = head_size(prefix, offset)
+        if not size:
+            return None
+        head = prefix + self._file.read(size - 8)
+        if len(head) < size:
+            raise ProofError("A part is damaged", f"it ends inside a block at offset {offset}")
+        return decode_head(head, offset)
+
+    def read(self, block: Block) -> bytes:
+        """The raw bytes of a block. Raises ProofError."""
+        self._file.seek(block.body)
+        return decode_body(self._file.read(block.zstd), block, self._zstd)
+
+    def blocks(self) -> Iterator[Block]:
+        """All blocks from the beginning, heads only."""
+        offset = 0
+        while (block := self.block_at(offset)) is not None:
+            yield block
+            offset = block.end
+
+    def table(self) -> tuple[int, bytes] | None:
+        """Where the table is and its bytes; None for a part without one (it still grows). Raises ProofError."""
+        end = self._file.seek(0, 2)
+        self._file.seek(max(0, end - TABLE_TAIL))
+        size = table_size(self._file.read(TABLE_TAIL))
+        if not size:
+            return None
+        if size > min(end, _MAX_TABLE):
+            raise ProofError("A part is damaged", "its table of blocks is cut")
+        self._file.seek(end - size)
+        return end - size, self._file.read(size)
+
+    def cut_in_head(self, offset: int) -> bool:
+        """Whether the file ends inside the head that begins at `offset`."""
+        self._file.seek(offset)
+        prefix = self._file.read(8)
+        return len(prefix) < 8 or offset + head_size(prefix, offset) > self.length
+
+    @property
+    def length(self) -> int:
+        """The file's length in bytes."""
+        return self._file.seek(0, 2)
+
+    def blocks_of(self, span: Span) -> Iterator[Block]:
+        """The blocks that hold a stretch of raw bytes, found through the table where there is one."""
+        offset = 0
+        found = self.table()
+        if found is not None:
+            rows = decode_table(found[1])
+            first = bisect_right([row[2] for row in rows], span.offset) - 1
+            offset = rows[first][0] if first >= 0 else 0
+        end = span.offset + span.length
+        while (block := self.block_at(offset)) is not None and block.at < end:
+            if block.at + block.raw > span.offset:
+                yield block
+            offset = block.end
+
+
+def frames_of(raw: bytes, start: int, stop: int, path: Path, at: int) -> Iterator[Frame]:
+    """The frames in raw[start:stop] of a block that begins at raw offset `at`. Raises ProofError."""
+    while start < stop:
+        try:
+            frame = decode(raw, start)
+        except ProofError as bad:
+            raise ProofError("A frame in a part is damaged", f"{path}, raw offset {at + start}") from bad
+        yield frame
+        start += frame.size
+
+
+def iter_frames(data: Path, session: bytes, span: Span) -> Iterator[tuple[Frame, int]]:
+    """Every frame of a span with its raw offset in the part. Raises ProofError, NotFound."""
+    path = part_path(data, session, span.part)
+    end = span.offset + span.length
+    at = span.offset
+    with PartFile.open(path) as part:
+        for block in part.blocks_of(span):
+            try:
+                raw = part.read(block)
+            except ProofError as bad:
+                raise ProofError(bad.what, f"{path}: {bad.why}") from bad
+            start, stop = max(span.offset - block.at, 0), min(end - block.at, block.raw)
+            for frame in frames_of(raw, start, stop, path, block.at):
+                yield frame, block.at + frame.offset
+                at = block.at + frame.offset + frame.size
+    if at != end:
+        raise ProofError("A part is shorter than the log says", f"{path}: {at} of {end} raw bytes")
+
+
+def iter_record(data: Path, place: Place) -> Iterator[Frame]:
+    """The frames of one record, payload digests checked. Raises ProofError, NotFound."""
+    for span in place.spans:
+        for frame, _ in iter_frames(data, place.session, span):
+            if frame.exchange == place.exchange:
+                check_payload(frame)
+                yield frame
+
+
+def iter_raw(data: Path, place: Place, direction: Literal["request", "sent", "response"]) -> Iterator[bytes]:
+    """The exact wire bytes of one direction, in pieces. Raises ProofError, NotFound."""
+    kind = _KINDS[direction]
+    for frame in iter_record(data, place):
+        if frame.kind == kind and frame.data:
+            yield frame.data
+
+
+class _Body:
+    __slots__ = ("length", "limit", "pieces", "size")
+
+    def __init__(self, limit: int | None) -> None:
+        self.limit = limit
+        self.pieces: list[bytes] = []
+        self.size = self.length = 0
+
+    def add(self, data: bytes) -> None:
+        self.length += len(data)
+        room = len(data) if self.limit is None else self.limit - self.size
+        if room > 0 and data:
+            self.pieces.append(data[:room])
+            self.size += len(self.pieces[-1])
+
+    @property
+    def cut(self) -> bool:
+        return self.size < self.length
+
+
+def read_exchange(data: Path, place: Place, max_body: int | None = None) -> StoredExchange:
+    """Read one record whole, keeping at most `max_body` bytes of each direction (None: all of them).
+
+    The lengths are the full ones. Raises ProofError, NotFound.
+    """
+    stored = StoredExchange(place.exchange, place.session, "")
+    request, sent, response = _Body(max_body), _Body(max_body), _Body(max_body)
+    for frame in iter_record(data, place):
+        stored.started_ns = stored.started_ns or frame.wall_ns
+        stored.ended_ns = frame.wall_ns
+        if frame.kind == Kind.RESPONSE:
+            response.add(frame.data)
+            stored.response_facts.update(facts(frame.meta))
+        elif frame.kind == Kind.SENT:
+            sent.add(frame.data)
+        else:
+            request.add(frame.data)
+            if frame.meta and not stored.request_facts:
+                stored.request_facts = facts(frame.meta)
+    kind = stored.request_facts.get("kind")
+    stored.kind = kind if isinstance(kind, str) else ""
+    stored.request, stored.response = b"".join(request.pieces), b"".join(response.pieces)
+    stored.sent = b"".join(sent.pieces)
+    stored.request_truncated, stored.response_truncated = request.cut, response.cut
+    stored.request_length, stored.response_length = request.length, response.length
+    return stored

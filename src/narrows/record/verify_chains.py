@@ -1,0 +1,145 @@
+"""Verifying writers' chains: every frame found anywhere is linked again to the one before it, whatever session it
+lies in. Links are kept in temporary files, 144 bytes a frame, so that memory does not grow with the recording."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from narrows.record.log.frame import GENESIS, Frame
+from narrows.record.verify_log import Leaves
+from narrows.record.verify_report import Report
+
+_LINK = struct.Struct(">96s32sIIQ")
+_CHUNK = 8192
+_PENDING = 1 << 20
+WAL = 0xFFFFFFFF
+"""In place of a session's number: the frame was found in an unsealed segment."""
+MAX_SEQ = 1 << 36
+"""A frame with a higher number than this cannot be genuine, and would make a monstrous file."""
+
+Link = tuple[bytes, bytes, int, int, int]
+
+
+@dataclass(slots=True)
+class _Pending:
+    start: int
+    data: bytearray
+
+
+class Chains:
+    """Links of all writers. `directory` is a private temporary one that the caller removes."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._numbers: dict[str, int] = {}
+        self._pending: dict[str, _Pending] = {}
+        self._sessions: list[str] = []
+        self.writers: set[str] = set()
+
+    def session(self, name: str) -> int:
+        """A number for a session's name."""
+        self._sessions.append(name)
+        return len(self._sessions) - 1
+
+    def name(self, number: int) -> str:
+        """The session of that number."""
+        return "" if number == WAL else self._sessions[number]
+
+    def add(self, writer: str, frame: Frame, session: int, part: int, offset: int) -> None:
+        """Keep a frame's link. The caller has checked that its number is below MAX_SEQ."""
+        data = _LINK.pack(frame.chained, frame.running, session, part, offset)
+        pending = self._pending.get(writer)
+        full = pending is not None and len(pending.data) >= _PENDING
+        if pending is not None and not full and frame.seq == pending.start + len(pending.data) // _LINK.size:
+            pending.data += data
+        else:
+            if pending is not None:
+                self._write(writer, pending)
+            self._pending[writer] = _Pending(frame.seq, bytearray(data))
+        self.writers.add(writer)
+
+    def flush(self) -> None:
+        """Write what is pending."""
+        for writer, pending in self._pending.items():
+            self._write(writer, pending)
+        self._pending.clear()
+
+    def _path(self, writer: str) -> Path:
+        return self._directory / str(self._numbers.setdefault(writer, len(self._numbers)))
+
+    def _write(self, writer: str, pending: _Pending) -> None:
+        fd = os.open(self._path(writer), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            os.pwrite(fd, pending.data, pending.start * _LINK.size)
+        finally:
+            os.close(fd)
+
+    def links(self, writer: str) -> Iterator[Link | None]:
+        """All links from number 0; None where no frame was found."""
+        path = self._path(writer)
+        if not path.exists():
+            return
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK * _LINK.size):
+                for fields in _LINK.iter_unpack(chunk):
+                    yield fields if fields[0][0] else None
+
+
+def check_chains(
+    chains: Chains, leaves: Leaves, lawful: dict[str, list[tuple[int, int]]], report: Report
+) -> None:
+    """Link every chain and compare it with the heads leaves; counts the frames that no heads leaf covers yet.
+
+    `lawful` are stretches of numbers whose frames were erased with an erasure leaf that says so.
+    """
+    chains.flush()
+    for writer in sorted(chains.writers | set(leaves.heads)):
+        _check_chain(chains, writer, leaves, lawful.get(writer, []), report)
+
+
+def _check_chain(
+    chains: Chains, writer: str, leaves: Leaves, lawful: list[tuple[int, int]], report: Report
+) -> None:
+    heads = {seq: (running, leaf) for seq, running, leaf in leaves.heads.get(writer, [])}
+    sealed = leaves.head(writer)
+    running: bytes | None = GENESIS
+    seq, hole = -1, -1
+    for seq, link in enumerate(chains.links(writer)):
+        if link is None:
+            hole = seq if hole < 0 else hole
+            running = None
+            continue
+        if hole >= 0:
+            _hole(writer, hole, seq - 1, lawful, report)
+            hole = -1
+        chained, stated, session, part, offset = link
+        where = f"wal/{writer}" if session == WAL else f"part {part:05d}"
+        if running is not None and sha256(running + chained).digest() != stated:
+            what = f"The running hash of writer {writer} breaks at frame {seq}"
+            report.found("chain", what, session=chains.name(session), file=where, offset=offset)
+        running = stated
+        report.unsealed_frames += seq > sealed
+        head = heads.pop(seq, None)
+        if head is not None and head[0] != stated:
+            what = f"Writer {writer} had another running hash at frame {seq} when the log committed to it"
+            report.found("head", what, session=chains.name(session), file=where, leaf=head[1])
+    end = max(heads, default=-1)
+    if end > seq:
+        _hole(writer, seq + 1, end, lawful, report)
+
+
+def _hole(writer: str, first: int, last: int, lawful: list[tuple[int, int]], report: Report) -> None:
+    """Frames that are nowhere: lawful where erased records cover every one of them."""
+    at = first
+    for low, high in sorted(lawful):
+        if low > at:
+            break
+        at = max(at, high + 1)
+    if at <= last:
+        count = f"frame {at}" if at == last else f"frames {at} to {last}"
+        report.found("missing_frames", f"{count} of writer {writer} cannot be found or read")
