@@ -78,7 +78,7 @@ class RequestParser(Parser):
                 return self._body()
             head: RequestHead | None = None
             if not self._part:
-                if not self._more():
+                if self._at == len(self._buffer) and not self._more():
                     return None
                 head = parse_request(self._buffer, self._at, self._max_head)
             if head is not None:
@@ -127,7 +127,7 @@ class ResponseParser(Parser):
                 return self._body()
             head: ResponseHead | None = None
             if not self._part:
-                if not self._more():
+                if self._at == len(self._buffer) and not self._more():
                     return None
                 if not self._method:
                     raise ProtocolError("The server sent bytes that answer no request", "no response is due")

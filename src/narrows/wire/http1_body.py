@@ -203,7 +203,9 @@ class Parser:
 
     def _slice(self, start: int, end: int) -> bytes | memoryview:
         buffer = self._buffer
-        if end - start < _COPY_BELOW or end - start == len(buffer):
+        if end - start == len(buffer):
+            return buffer
+        if end - start < _COPY_BELOW:
             return buffer[start:end]
         return memoryview(buffer)[start:end]
 

@@ -231,7 +231,8 @@ def _judge_request(head: RequestHead, other_form: bool) -> None:
     if host is None:
         if head.minor == 1:
             raise ProtocolError("The request was refused", "it has no Host header")
-    elif (not head._distinct and head.count(b"host") > 1) or _HOST.fullmatch(host) is None:
+    elif _HOST.fullmatch(host) is None:
+        # Several Host headers too: joined they have a comma, which no host has.
         raise ProtocolError("The request was refused", "its Host header is not one host with an optional port")
     if other_form or head.method == b"CONNECT":
         _judge_target(head.method, head.target, host)
