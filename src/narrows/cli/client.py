@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from narrows.core.errors import NarrowsError
 
 PREFIX = "/api/v1"
 TIMEOUT_S = 30
+KEEP_S = 2.0
+"""An idle connection is not used again after this: the API closes its end after a few seconds, and a POST that
+meets a closed connection must not be sent twice."""
 MAX_ANSWER = 512 * 1024 * 1024
 
 
@@ -44,6 +48,7 @@ class Client:
         self._port = url.port or 80
         self._timeout = timeout_s
         self._connection: http.client.HTTPConnection | None = None
+        self._used = 0.0
 
     @classmethod
     def of(cls, data: Path, *, timeout_s: float = TIMEOUT_S) -> Client:
@@ -138,13 +143,17 @@ class Client:
         if body is not None:
             payload = json.dumps(body).encode()
             headers["Content-Type"] = "application/json"
+        if time.monotonic() - self._used > KEEP_S:
+            self.close()
         for attempt in (1, 2):
             fresh = self._connection is None
             if self._connection is None:
                 self._connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
             try:
                 self._connection.request(method, target, payload, headers)
-                return self._connection.getresponse()
+                response = self._connection.getresponse()
+                self._used = time.monotonic()
+                return response
             except (OSError, http.client.HTTPException) as error:
                 self.close()
                 # A kept connection that was closed meanwhile: once more, and only what is safe to do twice.

@@ -15,7 +15,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 import orjson
 import uvicorn
@@ -34,10 +34,11 @@ from narrows.core.ports import Describe
 from narrows.core.values import Described, StoredExchange
 from narrows.identity.lease import LeaseIssuer, load_or_create
 from narrows.manage.app import create_app
-from narrows.manage.control import ControlStore
+from narrows.manage.control import ControlStore, Session
 from narrows.manage.deps import Deps
 from narrows.manage.guard import LocalOwner
 from narrows.manage.sessions import end_expired, end_session
+from narrows.record.index.rows import SessionRow
 from narrows.record.index.sqlite import SqliteIndex
 from narrows.record.indexer import Indexer
 from narrows.record.log.leaf import Place
@@ -215,17 +216,33 @@ class Control:
         """End open sessions that have had no exchange for `session_idle_s`. Asks the index, if it is up to date."""
         if self._sealing.behind or self._sealing.problem or not self._indexing.current:
             return
-        sessions = await asyncio.to_thread(self._store.sessions, "open")
-        before = self._clock.wall_ns() - self._settings.session_idle_s * 1_000_000_000
-        for session in sessions:
-            if session.opened_ns < before and await asyncio.to_thread(self._last_seen, session.id) < before:
-                await end_session(self.deps, session.id, "expired", "idle")
+        now, idle_s = self._clock.wall_ns(), self._settings.session_idle_s
+        for session in await asyncio.to_thread(idle_sessions, self._store, self._index, now, idle_s):
+            await end_session(self.deps, session, "expired", "idle")
 
-    def _last_seen(self, session: bytes) -> int:
+
+class _Sessions(Protocol):
+    def sessions(self, state: str = "open") -> list[Session]: ...
+
+
+class _LastSeen(Protocol):
+    def session(self, id_or_prefix: str) -> SessionRow: ...
+
+
+def idle_sessions(store: _Sessions, index: _LastSeen, now_ns: int, idle_s: int) -> list[bytes]:
+    """The open sessions that were opened, and had their last exchange, more than `idle_s` seconds ago."""
+    before = now_ns - idle_s * 1_000_000_000
+    found = []
+    for session in store.sessions("open"):
+        if session.opened_ns >= before:
+            continue
         try:
-            return self._index.session(ids.text(session)).last_ns
+            last_ns = index.session(ids.text(session.id)).last_ns
         except NotFound:
-            return 0
+            last_ns = 0
+        if last_ns < before:
+            found.append(session.id)
+    return found
 
 
 def describer(settings: Settings) -> Describe:

@@ -25,7 +25,8 @@ from narrows.cli.child import Child
 from narrows.core.errors import NarrowsError
 from narrows.settings import Settings
 
-DRAIN_S = 10.0
+DRAIN_S = 12.0
+"""A worker drains for ten seconds and then closes its record; the control process seals and indexes for seven."""
 READY_S = 30.0
 FIRST_DELAY_S = 0.1
 LAST_DELAY_S = 5.0
@@ -233,7 +234,7 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT ask to stop, SIGCHLD wakes; all arrive through a pipe in the selector."""
+        """SIGTERM, SIGINT and SIGHUP ask to stop, SIGCHLD wakes; all arrive through a pipe in the selector."""
         read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
         def stop(number: int, frame: object) -> None:
@@ -245,7 +246,7 @@ class Supervisor:
             for number, handler in (
                 (signal.SIGTERM, stop),
                 (signal.SIGINT, stop),
-                (signal.SIGHUP, signal.SIG_IGN),
+                (signal.SIGHUP, stop),
                 (signal.SIGCHLD, lambda number, frame: None),
             )
         }

@@ -24,8 +24,8 @@ from narrows.settings import Settings, with_ports
 
 START_S = 35.0
 """How long `up --detach` waits: a little longer than the supervisor itself."""
-STOP_S = 25.0
-"""How long `down` waits: workers and the control process may each drain for ten seconds."""
+STOP_S = 30.0
+"""How long `down` waits: a little longer than workers and control process may drain."""
 
 
 def up(

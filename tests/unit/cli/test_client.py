@@ -118,6 +118,20 @@ def test_a_kept_connection_that_was_closed_is_opened_again(tmp_path: Path) -> No
             client.post("/c")
 
 
+def test_an_idle_connection_is_not_used_again(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What may be sent once only must not meet a connection that the API is about to close."""
+    api.answers["POST /x"] = (200, {})
+    client = Client.of(api.data)
+    client.post("/x")
+    first = client._connection
+    client.post("/x")
+    assert client._connection is first
+    monkeypatch.setattr("narrows.cli.client.KEEP_S", -1.0)
+    client.post("/x")
+    assert client._connection is not first
+    client.close()
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o666, 0o620])
 def test_a_local_file_that_others_reach_is_refused(api: Any, mode: int) -> None:
     local.path_of(api.data).chmod(mode)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from narrows.cli import local, prepare
+from narrows.cli.client import ApiError, Client
 from narrows.cli.main import main
 from narrows.core.errors import ConfigError
 from narrows.settings import Settings
@@ -71,6 +72,20 @@ def test_it_answers(data: Path) -> None:
     script = "import os; print(os.environ['AWS_ACCESS_KEY_ID'][:4], os.environ['AWS_REGION'])"
     done = _run(data, "run", "--", sys.executable, "-c", script)
     assert (done.returncode, done.stdout) == (0, "NRWL eu-west-1\n"), done.stderr
+
+
+def test_a_session_whose_time_is_over_ends(data: Path) -> None:
+    api = Client.of(data)
+    agent = {"name": "test", "version": ""}
+    opened = api.post("/sessions", {"agent": agent, "connections": ["prod"], "ttl_s": 1})
+    deadline = time.monotonic() + 20
+    while api.get(f"/sessions/{opened['id']}")["state"] != "expired":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    with pytest.raises(ApiError) as caught:
+        api.post("/leases", {"session": opened["id"], "connection": "prod"})
+    assert caught.value.code == "session_ended"
+    api.close()
 
 
 def test_a_second_one_is_refused_and_detach_is_content(data: Path) -> None:
