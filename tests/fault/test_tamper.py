@@ -186,13 +186,25 @@ def test_a_whole_exchange_taken_out_is_named(data: Path) -> None:
 def test_an_invented_exchange_is_found(data: Path) -> None:
     def change(frames: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
         old = decode(frames[at(frames, b"answer 7")][1])
-        raw = Chain(old.seq, old.running).encode_whole(
-            7, 7, old.session, ident(99), 1, 1, b"{}", b"it was you"
-        )
+        raw = Chain(old.seq, old.running).encode_whole(7, 7, old.session, ident(99), 1, 1, b"{}", b"it was you")
         return [*frames, ("w1", raw)]
 
     rebuild(part(data, ONE), change)
     assert "order" in codes(verify(data))
+
+
+def test_a_forged_sequence_number_neither_passes_nor_takes_forever(data: Path) -> None:
+    def change(frames: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+        old = decode(frames[-1][1])
+        forged = [
+            Chain(seq, bytes(32)).encode_whole(7, 7, old.session, ident(99), 1, 1, b"", b"x") for seq in (2**32, 2**61)
+        ]
+        return [*frames, *(("w1", raw) for raw in forged)]
+
+    rebuild(part(data, ONE), change)
+    report = verify(data)
+    assert {"missing_frames", "order"} <= codes(report)
+    assert report.unsealed_frames == 1
 
 
 def test_a_block_cut_out_of_a_part_is_found(data: Path) -> None:
@@ -237,9 +249,7 @@ def test_a_changed_leaf_is_named(data: Path) -> None:
     assert b"alloW" in unpack_entries(bundle.read_bytes())[leaf]
 
 
-@pytest.mark.parametrize(
-    "name", ["log/tile/0/000", "log/tile/entries/000", "log/checkpoint", "log/places/000"]
-)
+@pytest.mark.parametrize("name", ["log/tile/0/000", "log/tile/entries/000", "log/checkpoint", "log/places/000"])
 def test_a_removed_file_of_the_log_is_named(data: Path, name: str) -> None:
     (data / name).unlink()
     report = verify(data)
@@ -256,9 +266,7 @@ def test_swapped_tiles_and_bundles_are_found(data: Path) -> None:
     assert any(f.code == "tile" and last.name in f.file for f in verify(data).findings)
 
 
-def test_a_rolled_back_log_is_found_with_an_older_checkpoint_held_elsewhere(
-    pristine: Path, tmp_path: Path
-) -> None:
+def test_a_rolled_back_log_is_found_with_an_older_checkpoint_held_elsewhere(pristine: Path, tmp_path: Path) -> None:
     held = (pristine / "log/checkpoint").read_text()
     world = World(tmp_path / "past")
     world.writer("w1").call(ONE, 1)

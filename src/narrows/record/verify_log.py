@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from narrows.core.errors import NotFound, ProofError
+from narrows.core.ids import NIL, text
 from narrows.record.log.frame import Kind
 from narrows.record.log.leaf import canonical, facts_digest
 from narrows.record.log.merkle import leaf_hash
@@ -54,9 +55,7 @@ class Leaves:
         return heads[-1][0] if heads else -1
 
 
-def read_checkpoint(
-    store: FileStore, keys: list[Verifier], witnesses: list[Verifier], report: Report
-) -> Checkpoint:
+def read_checkpoint(store: FileStore, keys: list[Verifier], witnesses: list[Verifier], report: Report) -> Checkpoint:
     """The log's checkpoint, with findings where it does not verify (then what it claims is still looked at)."""
     empty = Checkpoint(keys[0].name, 0, TileTree().root())
     try:
@@ -77,9 +76,7 @@ def read_checkpoint(
     return checkpoint
 
 
-def check_log(
-    store: FileStore, checkpoint: Checkpoint, since: Checkpoint | None, report: Report, tell: Tell
-) -> Leaves:
+def check_log(store: FileStore, checkpoint: Checkpoint, since: Checkpoint | None, report: Report, tell: Tell) -> Leaves:
     """Recompute the tree from the entries, compare tiles and root, and read every leaf."""
     leaves = Leaves()
     tree = TileTree()
@@ -143,9 +140,7 @@ def _check_strays(store: FileStore, size: int, report: Report) -> None:
             except (NotFound, ProofError):
                 continue  # told already
             if store.read(f"{full}.p/{name}") != whole[: 32 * int(name)]:
-                report.found(
-                    "tile", "An older partial tile differs from the wider one", file=f"{full}.p/{name}"
-                )
+                report.found("tile", "An older partial tile differs from the wider one", file=f"{full}.p/{name}")
 
 
 def _check_since(tree: TileTree, since: Checkpoint, now: Checkpoint, report: Report) -> None:
@@ -155,9 +150,7 @@ def _check_since(tree: TileTree, since: Checkpoint, now: Checkpoint, report: Rep
         what = f"The log was rolled back: it had {since.size} leaves, it has {now.size}"
         report.found("rollback", what, file=CHECKPOINT)
     elif since.size == tree.size and since.root != tree.root():
-        report.found(
-            "rewritten", f"History was rewritten: the first {since.size} leaves are not what they were"
-        )
+        report.found("rewritten", f"History was rewritten: the first {since.size} leaves are not what they were")
 
 
 def read_leaf(leaves: Leaves, index: int, entry: bytes, report: Report) -> None:
@@ -205,6 +198,8 @@ def _check_pairs(leaves: Leaves, report: Report) -> None:
     for session, index in leaves.closed.items():
         if session not in leaves.opened:
             report.found("no_open", "A session was closed that was never opened", session=session, leaf=index)
+    for session in sorted(leaves.sessions - set(leaves.opened) - set(leaves.closed) - {text(NIL)}):
+        report.note("no_open", "A session has records but no opening yet", session=session)
 
 
 class PlacesCheck:

@@ -187,7 +187,7 @@ def test_what_a_dead_writer_left_open_is_sealed_as_unfinished(world: World) -> N
     assert sealed.outcome == "unfinished"
     report = world.verify()
     assert report.ok
-    assert [note.code for note in report.notes] == ["gap"]
+    assert [note.code for note in report.notes] == ["gap", "no_open"]
 
 
 def test_a_writer_that_only_says_recovered_leaves_nothing_open(world: World) -> None:
