@@ -264,7 +264,7 @@ class Endpoints:
     def _load(self) -> None:
         if self._provider is not None or self._path is None:
             return
-        from botocore.endpoint_provider import EndpointProvider  # type: ignore[import-untyped]
+        from botocore.endpoint_provider import EndpointProvider
 
         rules = read_json(self._path)
         partitions = read_json(self._root / "data" / "partitions.json")
@@ -274,7 +274,7 @@ class Endpoints:
         self._provider = EndpointProvider(rules, partitions)
 
     def _resolve(self, region: str, static: dict[str, Any]) -> list[str]:
-        from botocore.exceptions import EndpointProviderError  # type: ignore[import-untyped]
+        from botocore.exceptions import EndpointProviderError
 
         try:
             found = self._provider.resolve_endpoint(Region=region, UseFIPS=False, UseDualStack=False, **static)

@@ -14,11 +14,11 @@ from narrows.session.aws import cbor, form, rest, xmlbody
 from narrows.session.aws.documents import fits, load_json, payload
 from narrows.session.aws.models import Models
 from narrows.session.aws.problem import DecodeProblem
-from narrows.session.aws.shapes import OPEN_SERVICES, SENSITIVE, Shower, plain, timestamp
+from narrows.session.aws.shapes import OPEN_SERVICES, SENSITIVE, Shape, Shower, plain, timestamp
 from narrows.session.aws.values import Protocol, Target
 
 if TYPE_CHECKING:
-    from botocore.model import OperationModel, Shape  # type: ignore[import-untyped]
+    from botocore.model import OperationModel
 
 BOTO_PROTOCOL = {
     Protocol.JSON10: "json",
@@ -30,6 +30,9 @@ BOTO_PROTOCOL = {
     Protocol.CBOR: "smithy-rpc-v2-cbor",
 }
 """Our protocols -> botocore's names."""
+
+_LATE_ERRORS = frozenset(("CompleteMultipartUpload", "CopyObject", "UploadPartCopy"))
+"""S3 operations that may answer 200 with an error in the body. Not the others: an object may look like an error."""
 
 _PARSER_ERRORS = (
     ArithmeticError,
@@ -66,7 +69,7 @@ def decode_request(
     """
     model = operation_model(models, target)
     show = Shower(target.service not in OPEN_SERVICES)
-    shape = model.input_shape
+    shape: Shape = model.input_shape
     if target.protocol in (Protocol.QUERY, Protocol.EC2):
         fits(body)
         root = form.parse(body, target_bytes.decode("latin-1").partition("?")[2])
@@ -106,7 +109,7 @@ def decode_response(
     model = operation_model(models, target)
     show = Shower(target.service not in OPEN_SERVICES)
     lower = {name.decode("latin-1").lower(): rest.header_text(value) for name, value in headers}
-    shape = model.output_shape
+    shape: Shape = model.output_shape
     failed = status >= 301 or _is_s3_error(target, status, body)
     whole = None
     sent = body
@@ -140,13 +143,14 @@ def request_id(lower: dict[str, str]) -> str:
 
 def _is_s3_error(target: Target, status: int, body: bytes) -> bool:
     """S3 sends 200 first and an error later for operations that take long (CopyObject, CompleteMultipartUpload)."""
-    if target.service != "s3" or status >= 301 or b"<Error>" not in body[:512]:
+    if target.operation not in _LATE_ERRORS or target.service != "s3" or status >= 301:
         return False
     return body.lstrip().startswith((b"<?xml", b"<Error>")) and b"<Error>" in body[:256]
 
 
 def _parse(target: Target, status: int, headers: dict[str, str], body: bytes, shape: Shape | None) -> dict[str, Any]:
-    from botocore.parsers import ResponseParserError, ResponseParserFactory  # type: ignore[import-untyped]
+    from botocore.awsrequest import HeadersDict
+    from botocore.parsers import ResponseParserError, ResponseParserFactory
 
     xml = target.protocol in (Protocol.REST_XML, Protocol.QUERY, Protocol.EC2)
     if xml:
@@ -157,12 +161,12 @@ def _parse(target: Target, status: int, headers: dict[str, str], body: bytes, sh
         cbor.decode(body)
     factory = ResponseParserFactory()
     factory.set_parser_defaults(timestamp_parser=timestamp, blob_parser=_keep)
-    parser = factory.create_parser(BOTO_PROTOCOL[target.protocol])
-    response = {"status_code": status, "headers": headers, "body": body, "context": {}}
+    parser: Any = factory.create_parser(BOTO_PROTOCOL[target.protocol])
+    response = {"status_code": status, "headers": HeadersDict(headers), "body": body, "context": {}}
     try:
         parsed = parser.parse(response, shape)
     except ResponseParserError as error:
-        raise DecodeProblem("the response could not be parsed", str(error)[:200]) from error
+        raise DecodeProblem("the response could not be parsed", "botocore's parser refused it") from error
     except _PARSER_ERRORS as error:
         raise DecodeProblem("the response is not what its model says", type(error).__name__) from error
     return parsed if isinstance(parsed, dict) else {"": parsed}

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote_plus
 
 from narrows.session.aws.problem import DecodeProblem
-from narrows.session.aws.shapes import SENSITIVE, Shower
-
-if TYPE_CHECKING:
-    from botocore.model import Shape  # type: ignore[import-untyped]
+from narrows.session.aws.shapes import SENSITIVE, Shape, Shower
 
 FIELDS = 50_000
 """Fields that are read from one form."""

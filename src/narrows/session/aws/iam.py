@@ -29,11 +29,14 @@ def data() -> dict[str, Any]:
 
 @cache
 def digest() -> str:
-    """Changes when the data file or the tables do: part of the name of the index cache."""
+    """Changes when the data file, a table or the building of the index does: part of the name of the index cache."""
     import hashlib
 
-    names = Path(__file__).with_name("iam_names.py").read_bytes()
-    return hashlib.sha256(_DATA.read_bytes() + names).hexdigest()[:12]
+    here = Path(__file__)
+    state = hashlib.sha256(_DATA.read_bytes())
+    for name in ("iam_names.py", "issue.py", "build.py", "iam.py"):
+        state.update(here.with_name(name).read_bytes())
+    return state.hexdigest()[:12]
 
 
 @cache

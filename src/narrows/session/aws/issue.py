@@ -2,8 +2,8 @@
 
 The gateway refuses these unless the connection sets `allow_credential_issue`: otherwise an agent could fetch a key, a
 token or a login with its lease, and go around the gateway with it. The list has three kinds: answers that carry AWS
-keys or tokens; answers that carry a login to a machine, database, registry or console (password, private key, signed
-login URL, session token); and calls that install a credential of the caller's choice.
+keys or tokens; answers that carry a login to a machine, network, database, registry or console (password, private
+key, signed login URL, session token); and calls that install a credential of the caller's choice.
 
 Not in the list: reading data that happens to be secret (`secretsmanager:GetSecretValue`, `ssm:GetParameter`, KMS data
 keys), presigned URLs to one document, and answers that only echo configuration. Policy speaks about those by action.
@@ -16,7 +16,7 @@ ISSUING: dict[str, frozenset[str]] = {
     service: frozenset(operations.split())
     for service, operations in {
         "acm": "ExportCertificate GetAcmeExternalAccountBindingCredentials",
-        "amplifybackend": "CreateToken GetToken",
+        "amplifybackend": "CreateToken GetBackendAuth GetToken",
         "amplifyuibuilder": "ExchangeCodeForToken RefreshToken",
         "athena": "CreatePresignedNotebookUrl GetSessionEndpoint",
         "bedrock-agentcore": (
@@ -39,14 +39,18 @@ ISSUING: dict[str, frozenset[str]] = {
             " StartWebRTCContact"
         ),
         "connectparticipant": "CreateParticipantConnection",
-        "datazone": "GetConnection GetEnvironmentCredentials GetIamPortalLoginUrl",
+        "datasync": "DescribeLocationFsxOntap DescribeLocationFsxOpenZfs",
+        "datazone": (
+            "CreateConnection GetConnection GetEnvironmentCredentials GetIamPortalLoginUrl ListConnections"
+            " UpdateConnection"
+        ),
         "deadline": (
             "AssumeFleetRoleForRead AssumeFleetRoleForWorker AssumeQueueRoleForRead AssumeQueueRoleForUser"
             " AssumeQueueRoleForWorker"
         ),
         "devicefarm": "CreateTestGridUrl",
         "ds": "ResetUserPassword",
-        "ec2": "CreateKeyPair GetPasswordData",
+        "ec2": "CreateKeyPair ExportVerifiedAccessInstanceClientConfiguration GetPasswordData",
         "ec2-instance-connect": "SendSSHPublicKey SendSerialConsoleSSHPublicKey",
         "ecr": "GetAuthorizationToken",
         "ecr-public": "GetAuthorizationToken",
@@ -87,7 +91,10 @@ ISSUING: dict[str, frozenset[str]] = {
             " GetBucketAccessKeys GetInstanceAccessDetails GetRelationalDatabaseMasterUserPassword"
             " StartGUISession"
         ),
-        "mediapackage": "RotateChannelCredentials RotateIngestEndpointCredentials",
+        "mediapackage": (
+            "ConfigureLogs CreateChannel DescribeChannel ListChannels RotateChannelCredentials"
+            " RotateIngestEndpointCredentials UpdateChannel"
+        ),
         "mwaa": "CreateCliToken CreateWebLoginToken",
         "pca-connector-scep": "CreateChallenge GetChallengePassword",
         "quicksight": (

@@ -21,7 +21,7 @@ from narrows.session.aws.routes import Routes
 from narrows.session.aws.values import Protocol, Target
 
 if TYPE_CHECKING:
-    from botocore.model import ServiceModel  # type: ignore[import-untyped]
+    from botocore.model import ServiceModel
 
     from narrows.session.aws.s3 import Table
 

@@ -12,12 +12,12 @@ import datetime
 import email.utils
 import math
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from narrows.session.aws.problem import DecodeProblem
 
-if TYPE_CHECKING:
-    from botocore.model import Shape  # type: ignore[import-untyped]
+Shape = Any
+"""A `botocore.model.Shape`. Its subclasses are told apart by `type_name`, which no type checker follows."""
 
 SENSITIVE = "(sensitive)"
 BLOB_SHOWN = 256

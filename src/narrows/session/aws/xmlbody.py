@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from narrows.session.aws.problem import DecodeProblem
-from narrows.session.aws.shapes import DEPTH, SENSITIVE, Shower
-
-if TYPE_CHECKING:
-    from botocore.model import Shape  # type: ignore[import-untyped]
+from narrows.session.aws.shapes import DEPTH, SENSITIVE, Shape, Shower
 
 
 def check(body: bytes) -> None:
