@@ -295,7 +295,7 @@ def test_memory_stays_bounded_while_the_disk_stalls(tmp_path: Path, monkeypatch:
     async def body() -> None:
         recorder, _ = started(tmp_path, queue_bytes=limit)
         first = asyncio.gather(recorder.durable(put(recorder)))
-        await asyncio.get_running_loop().run_in_executor(None, entered.wait)
+        await asyncio.get_running_loop().run_in_executor(None, entered.wait, 10)
 
         async def stream() -> None:
             for _ in range(40):

@@ -37,7 +37,7 @@ class Gate:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         self.entered.set()
-        assert self.open.wait(30)
+        assert self.open.wait(10)
         self._real(fd)
         self.at_once -= 1
 
@@ -121,7 +121,7 @@ def test_one_commit_at_a_time_and_waiters_meanwhile_share_the_next(
         loop = asyncio.get_running_loop()
         async with recording(tmp_path) as recorder:
             first = asyncio.gather(recorder.durable(put(recorder)))
-            await loop.run_in_executor(None, gate.entered.wait)
+            await loop.run_in_executor(None, gate.entered.wait, 10)
             later = asyncio.gather(*(recorder.durable(put(recorder)) for _ in range(20)))
             await asyncio.sleep(0)
             assert not first.done() and not later.done()
@@ -213,7 +213,7 @@ def test_room_waits_while_too_much_is_queued(tmp_path: Path, monkeypatch: pytest
     async def body() -> None:
         async with recording(tmp_path, queue_bytes=1_000_000) as recorder:
             stalled = asyncio.gather(recorder.durable(put(recorder)))
-            await asyncio.get_running_loop().run_in_executor(None, gate.entered.wait)
+            await asyncio.get_running_loop().run_in_executor(None, gate.entered.wait, 10)
             while recorder.stats.queued <= 1_000_000:
                 await recorder.room()
                 put(recorder, bytes(300_000))
@@ -235,7 +235,7 @@ def test_a_caller_that_never_asks_for_room_is_refused(tmp_path: Path, monkeypatc
     async def body() -> None:
         async with recording(tmp_path, queue_bytes=1_000_000) as recorder:
             stalled = asyncio.gather(recorder.durable(put(recorder)))
-            await asyncio.get_running_loop().run_in_executor(None, gate.entered.wait)
+            await asyncio.get_running_loop().run_in_executor(None, gate.entered.wait, 10)
             with pytest.raises(RecorderFailed, match="queue is full"):
                 for _ in range(100):
                     put(recorder, bytes(300_000))
@@ -298,7 +298,7 @@ def test_a_cancelled_waiter_does_not_disturb_the_others(tmp_path: Path, monkeypa
         async with recording(tmp_path) as recorder:
             seq = put(recorder)
             one, other = asyncio.gather(recorder.durable(seq)), asyncio.gather(recorder.durable(seq))
-            await asyncio.get_running_loop().run_in_executor(None, gate.entered.wait)
+            await asyncio.get_running_loop().run_in_executor(None, gate.entered.wait, 10)
             one.cancel()
             gate.open.set()
             await other

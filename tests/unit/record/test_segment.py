@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -12,7 +13,17 @@ from tests.recording import CLOCK, EXCHANGE, SESSION
 from narrows.core import ids
 from narrows.core.errors import ProofError
 from narrows.record.log.frame import Chain, Kind
-from narrows.record.segment import SegmentFile, file_name, numbers, segment_meta, try_lock, write_file, writer_name
+from narrows.record.segment import (
+    RESERVE,
+    STEP,
+    SegmentFile,
+    file_name,
+    numbers,
+    segment_meta,
+    try_lock,
+    write_file,
+    writer_name,
+)
 from narrows.record.tail import SegmentReader
 
 
@@ -253,3 +264,23 @@ def test_a_segment_removed_before_it_was_read_is_missed(tmp_path: Path) -> None:
     (tmp_path / file_name(0)).unlink()
     with SegmentReader(tmp_path, position) as reader, pytest.raises(ProofError, match="missing"):
         reader.read()
+
+
+@pytest.mark.parametrize("size", [1, 200, 7000, 100_000])
+def test_the_reserve_is_still_there_when_no_more_space_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    chain = Chain()
+    segment = open_segment(tmp_path, chain)
+    segment.write([bytes(STEP - 300_000)])
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        while True:
+            segment.write([bytes(size)])
+    assert (tmp_path / file_name(0)).stat().st_size - segment.size >= RESERVE
+    segment.write_last(b"last words")
+    assert (tmp_path / file_name(0)).read_bytes().endswith(b"last words")
