@@ -7,6 +7,7 @@ that make text read backwards (CVE-2021-42574). `rich` is imported only when a t
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -153,8 +154,9 @@ def print_table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], st
             style = columns[i].style
             shown.append(Text(line[i], style=style(row) if style else ""))
         table.add_row(*shown)
+    buffer = io.StringIO()
     console = Console(
-        file=out,
+        file=buffer,
         width=width,
         no_color=not colours(out),
         force_terminal=colours(out),
@@ -162,6 +164,7 @@ def print_table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], st
         legacy_windows=False,
     )
     console.print(table)
+    out.writelines(line.rstrip() + "\n" for line in buffer.getvalue().splitlines())
 
 
 def short_ids(ids: Sequence[str], least: int = 13) -> dict[str, str]:
