@@ -7,7 +7,6 @@ Shapes: the Smithy protocol pages `awsJson1_0`, `restJson1`, `awsQuery`, `ec2Que
 from __future__ import annotations
 
 import json
-from xml.sax.saxutils import escape
 
 from narrows.session.aws.values import Protocol
 
@@ -185,7 +184,9 @@ def _field(text: str) -> bytes:
 def _text(text: str) -> str:
     # XML 1.0 allows no control characters but tab, CR and LF, and no lone surrogates, even escaped.
     kept = (c if c in "\t\n\r" or (ord(c) >= 32 and not 0xD800 <= ord(c) <= 0xDFFF) else "?" for c in text)
-    return escape("".join("?" if c in "\ufffe\uffff" else c for c in kept))
+    text = "".join("?" if c in "\ufffe\uffff" else c for c in kept)
+    # Not xml.sax.saxutils.escape, which imports urllib, http and ssl.
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _query(code: str, message: str, status: int, request_id: str) -> bytes:

@@ -15,10 +15,10 @@ def only_directory(cache: Path) -> Path:
     return directory
 
 
-def test_importing_does_not_import_botocore() -> None:
+def test_importing_imports_neither_botocore_nor_networking() -> None:
     code = (
-        "import sys, narrows.session.aws.resolve, narrows.session.aws.describe, narrows.session.aws.errors,"
-        " narrows.session.aws.endpoints; sys.exit('botocore' in sys.modules)"
+        "import sys, narrows.session.aws.resolve, narrows.session.aws.models, narrows.session.aws.errors,"
+        " narrows.session.aws.endpoints; sys.exit(bool({'botocore', 'ssl', 'urllib.request'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

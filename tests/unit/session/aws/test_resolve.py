@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.unit.session.aws import botoside
 
 from narrows.core.errors import Refusal
@@ -338,3 +341,45 @@ def test_hot_calls_are_fast(models: Models) -> None:
             times.append((time.perf_counter() - start) / 400)
         best[name] = min(times) * 1e6
     assert max(best.values()) < 25, best  # 6 us on an idle machine; the suite shares its cores
+
+
+PIECES = st.sampled_from(
+    ["/", "//", "..", "%2e%2e", "%2F", "%", "?", "&", "=", "acl", "uploads", "Action=", "Version", "v20180820", "tags"]
+)
+TARGETS = st.one_of(st.binary(max_size=40), st.lists(PIECES, max_size=12).map(lambda p: "".join(p).encode()))
+NAMES = st.sampled_from(
+    [b"Host", b"X-Amz-Target", b"Content-Type", b"smithy-protocol", b"x-amz-copy-source", b"x-amz-account-id", b"x"]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    signing=st.sampled_from(["s3", "dynamodb", "sts", "lambda", "bedrock", "monitoring", "s3express", "execute-api"]),
+    method=st.sampled_from([b"GET", b"POST", b"PUT", b"DELETE", b"HEAD", b"OPTIONS", b"\xff"]),
+    target=TARGETS,
+    headers=st.lists(st.tuples(NAMES, st.binary(max_size=30)), max_size=5),
+    body=st.binary(max_size=40),
+    host=st.sampled_from(["", "b.s3.amazonaws.com", "lambda.eu-west-1.amazonaws.com", "evil.test", "..", "gw.test"]),
+)
+def test_any_request_is_resolved_or_refused(
+    models: Models,
+    signing: str,
+    method: bytes,
+    target: bytes,
+    headers: list[tuple[bytes, bytes]],
+    body: bytes,
+    host: str,
+) -> None:
+    needs_body(method, target, headers, signing)
+    with contextlib.suppress(Refusal):
+        resolve(
+            models,
+            method=method,
+            target=target,
+            headers=headers,
+            signing_name=signing,
+            region="eu-west-1",
+            host=host,
+            body=body,
+            gateway_hosts=GATEWAY,
+        )
