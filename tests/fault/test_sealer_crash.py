@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.sealed_world import KEY, NIL, World, Writer, ident
 
+from narrows.core.errors import RecorderFailed
 from narrows.record.log.merkle import CompactRange, leaf_hash
 from narrows.record.log.note import open_checkpoint
 from narrows.record.log.tiles import WIDTH
@@ -194,3 +195,24 @@ def test_killed_at_every_change(
         last = max(taken, default=-1)
         assert read_exchange(world.data, taken[last].place) is not None
     assert at > 40
+
+
+def test_a_failing_disk_stops_sealing_until_it_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path)
+    writer = world.writer("w1")
+    writer.call(ident(1), 1)
+    with world.sealer() as sealer:
+
+        def full(fd: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(RecorderFailed, match="No space left"):
+                sealer.step()
+        with pytest.raises(RecorderFailed, match="Sealing has stopped"):
+            sealer.step()
+    assert not world.sealed
+    world.seal()
+    assert [sealed.type for sealed in world.sealed] == ["writer_open", "exchange"]
+    assert world.verify().ok

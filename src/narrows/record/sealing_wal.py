@@ -42,24 +42,35 @@ class WalSource:
         Raises ProofError where the chain cannot be followed.
         """
         self.ended.discard(name)
-        reader = self._readers.get(name)
-        if reader is None:
-            reader = SegmentReader(self._directory(name), cast(Position | None, state.position))
-            self._readers[name] = reader
         while budget > 0:
-            frames = reader.read(min(budget, CHUNK))
+            frames = self._piece(name, state, min(budget, CHUNK))
             if not frames:
                 self.ended.add(name)
                 return
-            first = frames[0]
-            if first.seq != state.seq + 1:
+            if frames[0].seq != state.seq + 1:
                 raise ProofError(
-                    "Frames are missing", f"writer {name} goes on at {first.seq}, not at {state.seq + 1}"
+                    "Frames are missing", f"writer {name} goes on at {frames[0].seq}, not at {state.seq + 1}"
                 )
             state.seq, state.running = frames[-1].seq, frames[-1].running.hex()
-            state.position = dict(reader.position())
+            state.position = dict(self._readers[name].position())
             yield frames
             budget -= sum(frame.size for frame in frames)
+
+    def _piece(self, name: str, state: WriterState, size: int) -> list[Frame]:
+        """Read once, and once more from the same place where that fails: the verdict on a chain is for good, and
+        a writer may just have been going on to its next segment."""
+        for last in (False, True):
+            reader = self._readers.get(name)
+            if reader is None:
+                reader = SegmentReader(self._directory(name), cast(Position | None, state.position))
+                self._readers[name] = reader
+            try:
+                return reader.read(size)
+            except ProofError:
+                self.forget(name)
+                if last:
+                    raise
+        raise AssertionError("not reached")
 
     def forget(self, name: str) -> None:
         """Close a writer's reader."""

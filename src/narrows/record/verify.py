@@ -12,11 +12,15 @@ a witness's cosignature is given; a writer's unsealed segments that vanish whole
 first saw them; damage to the last unsealed frame, which looks like a torn write; and whether what was recorded is
 what happened: only that it was not changed since. Frames newer than the last checkpoint are chained, not signed.
 
+It may run beside a sealer: what was recorded after it began is then counted, not verified.
+
 Records that an `erasure` leaf covers may be gone: that proves too.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +33,7 @@ from narrows.record.log.proof import LeafProof
 from narrows.record.log.tiles import WIDTH, subtree_reader
 from narrows.record.reader import SESSIONS
 from narrows.record.store.files import FileStore
-from narrows.record.store.logfiles import CHECKPOINT, read_entries, read_tile
+from narrows.record.store.logfiles import CHECKPOINT, LOCK, read_entries, read_tile
 from narrows.record.tail import SegmentReader
 from narrows.record.verify_chains import WAL, Chains, check_chains
 from narrows.record.verify_log import Leaves, PlacesCheck, check_log, read_checkpoint, read_leaf
@@ -64,6 +68,7 @@ def verify_all(
     leaves = check_log(store, checkpoint, older, report, progress)
     with tempfile.TemporaryDirectory(prefix="narrows-verify-") as directory:
         chains = Chains(Path(directory))
+        chains.live = _sealer_runs(data)
         progress("segments", 0, 0)
         _follow_segments(data, store, chains, report)
         places = PlacesCheck(store, checkpoint.size, report)
@@ -88,15 +93,11 @@ def _missing(leaves: Leaves, present: set[str], report: Report) -> dict[str, lis
             continue
         count = told[row.session] = told.get(row.session, 0) + 1
         if row.session in present and count <= MAX_DELETED:
-            report.found(
-                "missing_record", f"The frames of a {row.type} are gone", session=row.session, leaf=row.index
-            )
+            report.found("missing_record", f"The frames of a {row.type} are gone", session=row.session, leaf=row.index)
         elif row.session not in present and count == 1:
             report.found(
                 "session_deleted",
-                "A session was deleted"
-                if row.session != text(NIL)
-                else "The records of no session were deleted",
+                "A session was deleted" if row.session != text(NIL) else "The records of no session were deleted",
                 session=row.session,
                 file=f"{SESSIONS}/{row.session}",
                 leaf=row.index,
@@ -107,21 +108,48 @@ def _missing(leaves: Leaves, present: set[str], report: Report) -> dict[str, lis
     return lawful
 
 
+def _sealer_runs(data: Path) -> bool:
+    """Whether a process holds the sealer's lock now."""
+    try:
+        fd = os.open(data / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 def _follow_segments(data: Path, store: FileStore, chains: Chains, report: Report) -> None:
     """Read every writer's segments into the chains.
 
-    Before the parts: what the sealer moves from there to here meanwhile is then seen twice, never missed.
+    Before the parts: what the sealer moves from there to here meanwhile is then seen twice, never missed. Where it
+    removes segments under the reader, reading begins again.
     """
     for writer in store.list("wal"):
         if writer.startswith("."):
             continue
-        with SegmentReader(data / "wal" / writer) as reader:
+        directory = data / "wal" / writer
+        while True:
+            before = store.list(f"wal/{writer}")
             try:
-                while frames := reader.read():
-                    for frame in frames:
-                        chains.add(writer, frame, WAL, 0, 0)
+                _read_segments(directory, writer, chains)
+                break
             except (ProofError, FileNotFoundError) as bad:
-                report.found("segment", str(bad), file=f"wal/{writer}")
+                if store.list(f"wal/{writer}") == before:
+                    report.found("segment", str(bad), file=f"wal/{writer}")
+                    break
+
+
+def _read_segments(directory: Path, writer: str, chains: Chains) -> None:
+    with SegmentReader(directory) as reader:
+        while frames := reader.read():
+            for frame in frames:
+                chains.add(writer, frame, WAL, 0, 0)
+            chains.segment_ends[writer] = frames[-1].seq
 
 
 def verify_session(data: Path, vkey: str, session: bytes) -> Report:
@@ -156,9 +184,7 @@ def _leaves_of(store: FileStore, checkpoint: Checkpoint, session: str, report: R
         try:
             entries = read_entries(store, bundle, min(WIDTH, checkpoint.size - bundle * WIDTH))
         except (NotFound, ProofError) as bad:
-            report.found(
-                "entries", f"Leaves from {bundle * WIDTH} on cannot be read: {bad}", leaf=bundle * WIDTH
-            )
+            report.found("entries", f"Leaves from {bundle * WIDTH} on cannot be read: {bad}", leaf=bundle * WIDTH)
             continue
         for row, entry in enumerate(entries):
             if mark not in entry:

@@ -40,6 +40,10 @@ class Chains:
         self._pending: dict[str, _Pending] = {}
         self._sessions: list[str] = []
         self.writers: set[str] = set()
+        self.live = False
+        """A sealer is at work: frames that were written after the segments were read are passed over."""
+        self.segment_ends: dict[str, int] = {}
+        """Per writer: the last sequence number that its segments held when they were read."""
 
     def session(self, name: str) -> int:
         """A number for a session's name."""
@@ -62,6 +66,10 @@ class Chains:
                 self._write(writer, pending)
             self._pending[writer] = _Pending(frame.seq, bytearray(data))
         self.writers.add(writer)
+
+    def newer(self, writer: str, seq: int, head: int) -> bool:
+        """Whether a frame in a part came after the segments were read, while its neighbours may not be seen."""
+        return self.live and seq > max(head, self.segment_ends.get(writer, -1))
 
     def flush(self) -> None:
         """Write what is pending."""

@@ -15,6 +15,7 @@ from narrows.record.log.leaf import canonical, facts_digest
 from narrows.record.log.merkle import leaf_hash
 from narrows.record.log.note import Checkpoint, Verifier, open_checkpoint, parse_checkpoint, parse_note
 from narrows.record.log.tiles import WIDTH, TileTree, entries_path, tile_path, tiles_of
+from narrows.record.reader import SESSIONS
 from narrows.record.store.files import FileStore
 from narrows.record.store.logfiles import CHECKPOINT, LOG, read_entries, read_places, read_tile
 from narrows.record.verify_report import Report, Tell
@@ -62,7 +63,10 @@ def read_checkpoint(store: FileStore, keys: list[Verifier], witnesses: list[Veri
         note = store.read(CHECKPOINT).decode("utf-8")
         checkpoint = parse_checkpoint(parse_note(note).text)
     except NotFound:
-        report.found("no_checkpoint", "There is no checkpoint", file=CHECKPOINT)
+        if store.list(f"{LOG}/tile") or store.list(SESSIONS):
+            report.found("no_checkpoint", "There is no checkpoint", file=CHECKPOINT)
+        else:
+            report.note("nothing", "Nothing was sealed yet", file=CHECKPOINT)
         return empty
     except (ProofError, UnicodeDecodeError) as bad:
         report.found("checkpoint", f"The checkpoint cannot be read: {bad}", file=CHECKPOINT)

@@ -187,7 +187,11 @@ class SessionCheck:
             check_payload(frame)
         except ProofError as bad:
             found("payload", str(bad))
-        if self._chains is not None:
+        if self._chains is None:
+            return True
+        if self._chains.newer(writer, frame.seq, self._leaves.head(writer)):
+            report.unsealed_frames += 1
+        else:
             self._chains.add(writer, frame, self._number, part, offset)
         return True
 

@@ -30,14 +30,17 @@ def find(store: FileStore, full: str, width: int) -> tuple[str, bytes]:
 
     A partial may be gone once a wider one is there (C2SP tlog-tiles, "Partial Tiles"). Raises NotFound.
     """
-    candidates = [full]
-    if width != WIDTH:
-        wider = sorted(int(name) for name in store.list(f"{full}.p") if name.isdigit() and int(name) >= width)
-        candidates = [f"{full}.p/{w}" for w in wider] + [full]
-    for name in candidates:
-        if store.exists(name):
-            return name, store.read(name)
-    raise NotFound("A file of the log is missing", candidates[0] if width == WIDTH else f"{full}.p/{width}")
+    for _ in range(3):  # the sealer may replace one by another between listing and reading
+        candidates = [full]
+        if width != WIDTH:
+            wider = sorted(int(name) for name in store.list(f"{full}.p") if name.isdigit() and int(name) >= width)
+            candidates = [f"{full}.p/{w}" for w in wider] + [full]
+        for name in candidates:
+            try:
+                return name, store.read(name)
+            except NotFound:
+                continue
+    raise NotFound("A file of the log is missing", full if width == WIDTH else f"{full}.p/{width}")
 
 
 def read_tile(store: FileStore, level: int, index: int, width: int) -> bytes:

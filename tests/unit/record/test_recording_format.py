@@ -1,0 +1,159 @@
+"""docs/recording-format.md is enough: a second verifier, written from that page, with nothing of ours."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from base64 import b64decode
+from collections import defaultdict
+from hashlib import sha256
+from pathlib import Path
+from struct import unpack_from
+from uuid import UUID
+
+from tests.sealed_world import NIL, World, ident
+
+TYPES = {1: "writer_open", 2: "session_open", 3: "session_close", 8: "gap", 9: "admin", 10: "writer_close"}
+
+
+def runs_of(part: Path) -> list[list[object]]:
+    """The runs of all blocks, from their heads."""
+    raw, at, runs = part.read_bytes(), 0, []
+    while raw[at : at + 4] == bytes.fromhex("502a4d18"):
+        (size,) = unpack_from("<I", raw, at + 4)
+        assert raw[at + 8 : at + 12] == b"NRB1"
+        head = json.loads(raw[at + 12 : at + 8 + size])
+        runs += head["runs"]
+        at += 8 + size + head["zstd"]
+    assert raw[at : at + 4] == bytes.fromhex("512a4d18")
+    assert raw[-4:] == b"NRT1"
+    return runs
+
+
+def frames_of(part: Path) -> list[tuple[str, int, bytes]]:
+    """(writer, sequence number, frame) of a part."""
+    raw = subprocess.run(["zstd", "-dc", part], capture_output=True, check=True).stdout
+    frames, at = [], 0
+    for writer, first, last, count in runs_of(part):
+        for row in range(count):  # type: ignore[call-overload]
+            assert raw[at : at + 4] == b"NRF1"
+            (length,) = unpack_from(">I", raw, at + 4)
+            (seq,) = unpack_from(">Q", raw, at + 20)
+            assert (row > 0 or seq == first) and (row < count - 1 or seq == last)  # type: ignore[operator]
+            frames.append((str(writer), seq, raw[at : at + length]))
+            at += length
+    assert at == len(raw)
+    return frames
+
+
+def leaf_of(writer: str, frames: list[bytes]) -> bytes:
+    """The leaf that a record's frames make."""
+    kinds = [frame[12] for frame in frames]
+    metas = [frame[140 : 140 + unpack_from(">I", frame, 16)[0]] for frame in frames]
+    datas = [frame[140 + len(meta) :] for frame, meta in zip(frames, metas, strict=True)]
+    request = b"".join(data for kind, data in zip(kinds, datas, strict=True) if kind not in (5, 6))
+    sent = b"".join(data for kind, data in zip(kinds, datas, strict=True) if kind == 5)
+    response = b"".join(data for kind, data in zip(kinds, datas, strict=True) if kind == 6)
+    pairs = [(kind, meta) for kind, meta in zip(kinds, metas, strict=True) if meta]
+    told: dict[str, str] = next((json.loads(meta) for kind, meta in pairs if kind not in (5, 6)), {})
+    answer: dict[str, str] = {}
+    for kind, meta in pairs:
+        if kind == 6:
+            answer |= json.loads(meta)
+    type_ = TYPES.get(kinds[0], "exchange")
+    leaf = {
+        "v": 1,
+        "type": type_,
+        "session": str(UUID(bytes=frames[0][28:44])),
+        "exchange": str(UUID(bytes=frames[0][44:60])),
+        "kind": told.get("kind", "") if type_ == "exchange" else "",
+        "writer": writer,
+        "first_seq": unpack_from(">Q", frames[0], 20)[0],
+        "last_seq": unpack_from(">Q", frames[-1], 20)[0],
+        "frames": len(frames),
+        "opened_ns": unpack_from(">q", frames[0], 60)[0],
+        "closed_ns": unpack_from(">q", frames[-1], 60)[0],
+        "request": {"length": len(request), "sha256": sha256(request).hexdigest()},
+        "response": {"length": len(response), "sha256": sha256(response).hexdigest()},
+        "sent_sha256": sha256(sent).hexdigest(),
+        "facts_sha256": sha256(
+            b"".join(bytes([kind]) + len(meta).to_bytes(4, "big") + meta for kind, meta in pairs)
+        ).hexdigest(),
+        "decision": told.get("decision", ""),
+        "durability": told.get("durability", ""),
+        "policy_version": told.get("policy_version", ""),
+        "outcome": answer.get("outcome", ""),
+    }
+    return json.dumps(leaf, sort_keys=True, separators=(",", ":")).encode()
+
+
+def root_of(hashes: list[bytes]) -> bytes:
+    if len(hashes) == 1:
+        return hashes[0]
+    split = 1
+    while split * 2 < len(hashes):
+        split *= 2
+    return sha256(b"\x01" + root_of(hashes[:split]) + root_of(hashes[split:])).digest()
+
+
+def test_a_second_verifier_comes_to_the_same(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    one, two = world.writer("w1"), world.writer("w2")
+    for number, session in enumerate((ident(1), ident(2))):
+        one.open(session)
+        for call in range(70):
+            (one if call % 2 else two).call(session, 100 * number + call)
+        one.close_session(session)
+    one.roll()
+    two.frame(9, 0, NIL, NIL, b'{"action":"connection.add","name":"\xc3\xa9"}')
+    one.stop()
+    two.stop()
+    world.seal()
+    world.finalise()
+    world.finalise()
+
+    _, size, root = world.checkpoint().split("\n")[:3]
+    entries: list[bytes] = []
+    for name in ("000", *(f"{n:03d}.p/{int(size) % 256}" for n in [int(size) // 256])):
+        path = tmp_path / "log/tile/entries" / name
+        raw, at = path.read_bytes() if path.exists() else b"", 0
+        while at < len(raw):
+            (length,) = unpack_from(">H", raw, at)
+            entries.append(raw[at + 2 : at + 2 + length])
+            at += 2 + length
+    hashes = [sha256(b"\x00" + entry).digest() for entry in entries]
+    assert (len(entries), root_of(hashes)) == (int(size), b64decode(root))
+
+    leaves: set[bytes] = set()
+    heads: dict[tuple[str, int], str] = {}
+    for entry in entries:
+        leaf = json.loads(entry)
+        if leaf["type"] == "heads":
+            heads |= {(writer, seq): running for writer, (seq, running) in leaf["writers"].items()}
+        else:
+            leaves.add(entry)
+
+    chains: dict[str, dict[int, bytes]] = defaultdict(dict)
+    records: dict[tuple[str, bytes], list[bytes]] = defaultdict(list)
+    made = set()
+    for directory in (tmp_path / "objects/sessions").iterdir():
+        for part in sorted(directory.iterdir()):
+            for writer, seq, frame in frames_of(part):
+                assert seq not in chains[writer]
+                chains[writer][seq] = frame
+                assert sha256(frame[140:]).digest() == frame[76:108]
+                if frame[12] in (4, 5, 6, 7):
+                    records[writer, frame[44:60]].append(frame)
+                elif frame[12] != 1 or seq == 0:
+                    made.add(leaf_of(writer, [frame]))
+    made |= {leaf_of(writer, frames) for (writer, _), frames in records.items()}
+    assert made == leaves
+
+    for writer, frames in chains.items():
+        running = bytes(32)
+        assert sorted(frames) == list(range(len(frames)))
+        for seq in sorted(frames):
+            running = sha256(running + frames[seq][12:108]).digest()
+            assert running == frames[seq][108:140]
+            assert heads.pop((writer, seq), running.hex()) == running.hex()
+    assert not heads
