@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from hashlib import sha256
 
+import zstandard
+
 from narrows.core.errors import NotFound
 from narrows.core.ids import parse, text
 from narrows.record.log.frame import Frame
@@ -42,10 +44,10 @@ class GrowingPart:
         "state",
     )
 
-    def __init__(self, session: bytes, state: PartState) -> None:
+    def __init__(self, session: bytes, state: PartState, zstd: zstandard.ZstdCompressor) -> None:
         self.session = session
         self.state = state
-        self._zstd = compressor()
+        self._zstd = zstd
         self._buffer: list[bytes] = []
         self._buffered = 0
         self._runs: list[Run] = []
@@ -105,6 +107,7 @@ class Parts:
     def __init__(self, store: FileStore, states: list[PartState]) -> None:
         """Go on from committed states; bytes beyond them are cut away."""
         self._store = store
+        self._zstd = compressor()  # one for all: its tables are a megabyte, and sessions may be many
         self._growing: dict[bytes, GrowingPart] = {}
         self._all: list[GrowingPart] = []
         self._fresh: set[int] = set()
@@ -112,7 +115,7 @@ class Parts:
         """Parts that could not be made final, and why. They stay as they are; tried again at the next start."""
         for state in states:
             session = parse(state.session)
-            part = GrowingPart(session, state)
+            part = GrowingPart(session, state, self._zstd)
             self._all.append(part)
             try:
                 if store.size(part.name) < state.size:
@@ -138,7 +141,7 @@ class Parts:
             if part.state.raw < PART_RAW:
                 return part
             part.state.done = True
-        part = GrowingPart(session, PartState(text(session), self._next_number(session)))
+        part = GrowingPart(session, PartState(text(session), self._next_number(session)), self._zstd)
         self._growing[session] = part
         self._all.append(part)
         self._fresh.add(id(part))
