@@ -6,10 +6,13 @@ names file and offset. Memory is bounded by one block and its compressed form, w
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO, Literal
 
 import zstandard
@@ -32,6 +35,8 @@ from narrows.record.log.part import (
 SESSIONS = "objects/sessions"
 _KINDS = {"request": Kind.REQUEST, "sent": Kind.SENT, "response": Kind.RESPONSE}
 _MAX_TABLE = 256 << 20
+_CACHED_PARTS = 64
+_CACHED_RAW = 8 << 20
 
 
 def part_name(session: bytes, part: int, *, final: bool) -> str:
@@ -115,15 +120,21 @@ class PartFile:
         return len(prefix) < 8 or offset + head_size(prefix, offset) > self.length
 
     @property
+    def identity(self) -> tuple[str, int]:
+        """The file, also when another takes its name."""
+        return str(self.path), os.fstat(self._file.fileno()).st_ino
+
+    @property
     def length(self) -> int:
         """The file's length in bytes."""
         return self._file.seek(0, 2)
 
     def blocks_of(self, span: Span) -> Iterator[Block]:
         """The blocks that hold a stretch of raw bytes, found through the table where there is one."""
-        offset = 0
         found = self.table()
-        if found is not None:
+        if found is None:
+            offset = _CACHE.start(self, span.offset)
+        else:
             rows = decode_table(found[1])
             first = bisect_right([row[2] for row in rows], span.offset) - 1
             offset = rows[first][0] if first >= 0 else 0
@@ -132,6 +143,71 @@ class PartFile:
             if block.at + block.raw > span.offset:
                 yield block
             offset = block.end
+
+
+class _Cache:
+    """What neighbouring reads would do again: where a growing part's blocks are, and the last block's bytes.
+
+    A cache of contents that were checked when they were read; shared by all threads of the process, bounded.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._starts: OrderedDict[tuple[str, int], tuple[list[int], list[int]]] = OrderedDict()
+        self._raw: tuple[object, bytes] = (None, b"")
+
+    def start(self, part: PartFile, at: int) -> int:
+        """File offset of the block that holds raw offset `at` of a part without a table, or of one before it."""
+        key = part.identity
+        with self._lock:
+            ats, offsets = self._starts.pop(key, ([], []))
+        if offsets and not self._holds(part, ats[-1], offsets[-1]):
+            ats, offsets = [], []  # cut back since: a sealer was killed
+        if not ats or ats[-1] < at:
+            ats, offsets = self._walk(part, list(ats), list(offsets), at)
+        with self._lock:
+            self._starts[key] = (ats, offsets)
+            while len(self._starts) > _CACHED_PARTS:
+                self._starts.popitem(last=False)
+        first = bisect_right(ats, at) - 1
+        return offsets[first] if first >= 0 else 0
+
+    @staticmethod
+    def _holds(part: PartFile, at: int, offset: int) -> bool:
+        try:
+            block = part.block_at(offset)
+        except ProofError:
+            return False
+        return block is not None and block.at == at
+
+    @staticmethod
+    def _walk(part: PartFile, ats: list[int], offsets: list[int], at: int) -> tuple[list[int], list[int]]:
+        offset = offsets.pop() if offsets else 0
+        if ats:
+            ats.pop()
+        while (block := part.block_at(offset)) is not None:
+            ats.append(block.at)
+            offsets.append(offset)
+            if block.at + block.raw > at:
+                break
+            offset = block.end
+        return ats, offsets
+
+    def read(self, part: PartFile, block: Block) -> bytes:
+        """The raw bytes of a block. Raises ProofError."""
+        key = (part.identity, block)
+        with self._lock:
+            held, raw = self._raw
+        if held == key:
+            return raw
+        raw = part.read(block)
+        if block.raw <= _CACHED_RAW:
+            with self._lock:
+                self._raw = (key, raw)
+        return raw
+
+
+_CACHE = _Cache()
 
 
 def frames_of(raw: bytes, start: int, stop: int, path: Path, at: int) -> Iterator[Frame]:
@@ -153,7 +229,7 @@ def iter_frames(data: Path, session: bytes, span: Span) -> Iterator[tuple[Frame,
     with PartFile.open(path) as part:
         for block in part.blocks_of(span):
             try:
-                raw = part.read(block)
+                raw = _CACHE.read(part, block)
             except ProofError as bad:
                 raise ProofError(bad.what, f"{path}: {bad.why}") from bad
             start, stop = max(span.offset - block.at, 0), min(end - block.at, block.raw)
