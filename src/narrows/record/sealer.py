@@ -214,7 +214,9 @@ class Sealer:
         """Step until nothing waits, then publish. Frames that writers still add meanwhile may be left."""
         while self.step().more:
             pass
-        return self.step(publish=True)
+        while (progress := self.step(publish=True)).more:
+            pass
+        return progress
 
     def _finish_one(self, now: int, progress: Progress) -> GrowingPart | None:
         part = self._parts.ripe(now, {record.session for record in self._gather.open.values()})
