@@ -208,7 +208,8 @@ class AwsHandler:
         facts["action"] = target.action
         facts["access_level"] = target.access_level
         facts["protocol"] = target.protocol.value
-        facts["region"] = target.region
+        # SigV2 names no region; then it is the connection's.
+        facts["region"] = target.region or (call.connection.region if call.connection is not None else "")
 
     def _bare(self, call: Call) -> bytes:
         return outbound.strip_presign(call.head.target, v2=call.auth.claim is None)

@@ -29,7 +29,8 @@ MEMO = 4096
 
 _COPY_SOURCE = "x-amz-copy-source"
 _CONTROL_PATH = "/v20180820/"
-_PRESIGNED = frozenset(("awsaccesskeyid", "signature", "expires"))
+_PRESIGNED = frozenset(("awsaccesskeyid", "signature", "expires", "content-type", "content-md5"))
+"""What a presigned URL may have beside `x-*`. botocore puts the last two into a SigV2 URL; S3 passes them over."""
 _VALUED = ("list-type", "select-type")
 _HOST = re.compile(
     r"^(?:(?P<bucket>.+?)\.)?"
