@@ -18,7 +18,7 @@ from operator import itemgetter
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
-Headers = list[tuple[bytes, bytes]]
+from narrows.wire.shape import Headers, Shape
 
 RAW: Final = 0
 """Path and query count as they were sent."""
@@ -122,6 +122,25 @@ def header_block(headers: Headers, names: tuple[bytes, ...]) -> tuple[bytes, byt
             return b"", name, unsigned
         lines.append(name + b":" + found + b"\n")
     return _trim(b"".join(lines)), None, unsigned
+
+
+def shaped_block(headers: Headers, shape: Shape, names: tuple[bytes, ...]) -> tuple[bytes, bytes | None, list[bytes]]:
+    """As `header_block`, for headers of a known shape in which no name comes twice."""
+    key = ("signed", names)
+    plan = shape.plans.get(key)
+    if plan is None:
+        index = shape.index
+        missing = next((name for name in names if name not in index), None)
+        signed = frozenset(names)
+        unsigned = [name for name in shape.names if name not in signed and name.startswith(b"x-amz-")]
+        places = [] if missing is not None else [(name + b":", index[name]) for name in names]
+        plan = (places, missing, unsigned)
+        shape.remember(key, plan)
+    places, missing, unsigned = plan
+    if missing is not None:
+        return b"", missing, unsigned
+    lines = b"\n".join([name + headers[at][1] for name, at in places]) + b"\n"
+    return _trim(lines), None, unsigned
 
 
 def whole_block(headers: Headers) -> tuple[bytes, bytes]:

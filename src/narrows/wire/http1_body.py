@@ -17,11 +17,11 @@ from narrows.wire.http1_head import (
     NO_BODY,
     TOKEN,
     Head,
-    Headers,
     split_fields,
     too_many_headers,
 )
 from narrows.wire.http1_refuse import bad_chunk_line, forbidden_trailer, too_large, why_trailers, wrong_byte
+from narrows.wire.shape import Headers
 
 MAX_EXTENSIONS: Final = 256
 """Limit of the extensions of one chunk, in bytes, from the first semicolon."""

@@ -16,6 +16,8 @@ import re
 from typing import Final
 
 from narrows.core.errors import ProtocolError
+from narrows.wire.shape import Headers, Shape
+from narrows.wire.shape import of as shape_of
 
 MAX_HEAD: Final = 65536
 """Default limit of a head, and of a trailer section, in bytes, the empty line included."""
@@ -56,10 +58,19 @@ FORBIDDEN_TRAILERS: Final = frozenset(
 )  # fmt: skip
 """Fields of framing, routing, connection and authentication: never in a trailer (RFC 9110 6.5.1)."""
 
+_MAX_KNOWN: Final = 4096
+_MAX_KNOWN_LINE: Final = 192
+_NEVER_KNOWN: Final = frozenset(
+    (
+        b"amz-sdk-invocation-id", b"authorization", b"cookie", b"date", b"etag", b"proxy-authorization", b"set-cookie",
+        b"x-amz-date", b"x-amz-id-2", b"x-amz-request-id", b"x-amz-security-token", b"x-amzn-requestid", b"x-api-key",
+    )
+)  # fmt: skip
+"""Not kept: what differs with every message, and what should not stay in memory for longer than its message."""
+_known: dict[bytes, tuple[bytes, bytes]] = {}
+"""Field lines seen lately, already split: clients and servers repeat most of theirs with every message."""
+
 _NOT_AN_OPTION: Final = frozenset((b"content-length", b"transfer-encoding", b"host", b"authorization"))
-
-Headers = list[tuple[bytes, bytes]]
-
 
 class Head:
     """What the two heads have in common.
@@ -72,17 +83,7 @@ class Head:
     The repr shows no target and no header: they carry credentials.
     """
 
-    __slots__ = (
-        "_distinct",
-        "_values",
-        "framing",
-        "headers",
-        "keep_alive",
-        "length",
-        "lines",
-        "minor",
-        "raw",
-    )
+    __slots__ = ("framing", "headers", "keep_alive", "length", "lines", "minor", "raw", "shape")
 
     minor: int
     headers: Headers
@@ -91,18 +92,20 @@ class Head:
     framing: int
     length: int
     keep_alive: bool
-    _values: dict[bytes, bytes]
-    _distinct: bool
+    shape: Shape
 
     def get(self, name: bytes) -> bytes | None:
         """The value of a field by its lower-cased name, None if absent; repeated fields joined with `,` in order."""
-        return self._values.get(name)
+        at = self.shape.index.get(name)
+        if at is None:
+            return None
+        if self.shape.distinct:
+            return self.headers[at][1]
+        return b",".join([value for other, value in self.headers if other == name])
 
     def count(self, name: bytes) -> int:
         """How many lines carry this lower-cased name."""
-        if self._distinct:
-            return 1 if name in self._values else 0
-        return sum(1 for other, _ in self.headers if other == name)
+        return self.shape.names.count(name)
 
 
 class RequestHead(Head):
@@ -127,11 +130,7 @@ class RequestHead(Head):
         self.keep_alive = minor == 1
         self.expect_continue = False
         self.upgrade = b""
-        values = dict(headers)
-        self._values = values
-        self._distinct = len(values) == len(headers)
-        if not self._distinct:
-            self._values = _joined(headers)
+        self.shape = shape_of(headers)
 
     def __repr__(self) -> str:
         return f"<RequestHead {self.method!r} {len(self.headers)} headers, {len(self.raw)} bytes>"
@@ -154,11 +153,7 @@ class ResponseHead(Head):
         self.framing = NO_BODY
         self.length = -1
         self.keep_alive = minor == 1
-        values = dict(headers)
-        self._values = values
-        self._distinct = len(values) == len(headers)
-        if not self._distinct:
-            self._values = _joined(headers)
+        self.shape = shape_of(headers)
 
     def __repr__(self) -> str:
         return f"<ResponseHead {self.status} {len(self.headers)} headers, {len(self.raw)} bytes>"
@@ -208,26 +203,27 @@ def parse_response(buffer: bytes, start: int, max_head: int, method: bytes) -> R
 def split_fields(lines: list[bytes]) -> Headers:
     """Split well-formed field lines into (lower-cased name, value without surrounding spaces and tabs)."""
     headers: Headers = []
+    known = _known
     for line in lines:
-        name, _, value = line.partition(b":")
-        # strip() also takes line breaks and form feeds, which a well-formed line does not have.
-        headers.append((name.lower(), value.strip()))
+        field = known.get(line)
+        if field is None:
+            name, _, value = line.partition(b":")
+            # strip() also takes line breaks and form feeds, which a well-formed line does not have.
+            field = (name.lower(), value.strip())
+            if len(line) <= _MAX_KNOWN_LINE and field[0] not in _NEVER_KNOWN:
+                if len(known) >= _MAX_KNOWN:
+                    known.clear()
+                known[line] = field
+        headers.append(field)
     return headers
-
-
-def _joined(headers: Headers) -> dict[bytes, bytes]:
-    values: dict[bytes, bytes] = {}
-    for name, value in headers:
-        values[name] = values[name] + b"," + value if name in values else value
-    return values
 
 
 def _judge_request(head: RequestHead, other_form: bool) -> None:
     """Decide framing and connection of a well-formed request head, or refuse it."""
-    values = head._values
+    names = head.shape.index
     if len(head.target) > MAX_TARGET:
         raise target_too_long()
-    host = values.get(b"host")
+    host = head.get(b"host") if b"host" in names else None
     if host is None:
         if head.minor == 1:
             raise ProtocolError("The request was refused", "it has no Host header")
@@ -236,28 +232,28 @@ def _judge_request(head: RequestHead, other_form: bool) -> None:
         raise ProtocolError("The request was refused", "its Host header is not one host with an optional port")
     if other_form or head.method == b"CONNECT":
         _judge_target(head.method, head.target, host)
-    if b"content-length" in values or b"transfer-encoding" in values:
+    if b"content-length" in names or b"transfer-encoding" in names:
         _judge_framing(head)
         if head.method == b"CONNECT" and head.length != 0:
             raise ProtocolError("The request was refused", "a CONNECT request has no body")
-    options = values.get(b"connection")
+    options = head.get(b"connection") if b"connection" in names else None
     if options is not None:
         head.keep_alive = _judge_connection(options, head.minor)
-    expect = values.get(b"expect")
+    expect = head.get(b"expect") if b"expect" in names else None
     if expect is not None:
         if expect.lower() != b"100-continue":
             raise ProtocolError("The request was refused", "it expects something unknown", status=417)
         head.expect_continue = head.minor == 1
-    upgrade = values.get(b"upgrade")
+    upgrade = head.get(b"upgrade") if b"upgrade" in names else None
     if upgrade is not None:
         head.upgrade = upgrade
 
 
 def _judge_response(head: ResponseHead, method: bytes) -> None:
     """Decide framing and connection of a well-formed response head (RFC 9112 6.3), or refuse it."""
-    values = head._values
+    names = head.shape.index
     status = head.status
-    framed = b"content-length" in values or b"transfer-encoding" in values
+    framed = b"content-length" in names or b"transfer-encoding" in names
     if framed:
         _judge_framing(head)
     if status == 101:
@@ -273,7 +269,7 @@ def _judge_response(head: ResponseHead, method: bytes) -> None:
         head.length = -1
     elif not framed:
         head.framing = UNTIL_CLOSE
-    options = values.get(b"connection")
+    options = head.get(b"connection") if b"connection" in names else None
     if options is not None:
         head.keep_alive = _judge_connection(options, head.minor)
     if head.framing == UNTIL_CLOSE:
@@ -282,20 +278,20 @@ def _judge_response(head: ResponseHead, method: bytes) -> None:
 
 def _judge_framing(head: Head) -> None:
     """Read Content-Length and Transfer-Encoding into `framing` and `length` (RFC 9112 6.3), or refuse."""
-    coding = head._values.get(b"transfer-encoding")
-    length = head._values.get(b"content-length")
+    coding = head.get(b"transfer-encoding")
+    length = head.get(b"content-length")
     if coding is not None:
         if length is not None:
             raise ProtocolError("The message was refused", "it has both Content-Length and Transfer-Encoding")
         if head.minor == 0:
             raise ProtocolError("The message was refused", "HTTP/1.0 has no Transfer-Encoding")
-        if not head._distinct and head.count(b"transfer-encoding") > 1:
+        if not head.shape.distinct and head.count(b"transfer-encoding") > 1:
             raise ProtocolError("The message was refused", "it has several Transfer-Encoding headers")
         if coding != b"chunked":
             raise ProtocolError("The message was refused", "its Transfer-Encoding is not exactly `chunked`", status=501)
         head.framing = CHUNKED
     elif length is not None:
-        if not head._distinct and head.count(b"content-length") > 1:
+        if not head.shape.distinct and head.count(b"content-length") > 1:
             raise ProtocolError("The message was refused", "it has several Content-Length headers")
         if not length.isdigit() or len(length) > 19 or int(length) > MAX_LENGTH:
             raise ProtocolError("The message was refused", "its Content-Length is not a number below 2^63")

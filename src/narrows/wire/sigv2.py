@@ -22,7 +22,7 @@ from operator import itemgetter
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from narrows.wire.canonical import Headers
+from narrows.wire.shape import Headers
 from narrows.wire.sigv4_claim import AuthError
 
 SUB_RESOURCES: Final = frozenset(

@@ -26,6 +26,7 @@ from hmac import digest as hmac_digest
 from typing import Final
 
 from narrows.wire import canonical
+from narrows.wire.shape import Headers, Shape
 from narrows.wire.sigv4_claim import ALGORITHM, MAX_EXPIRES_S, AuthError, Claim, parse, sigv4a_refused
 
 __all__ = [
@@ -167,7 +168,7 @@ def needs_body_hash(claim: Claim) -> bool:
 def canonical_request(
     method: bytes,
     target: bytes,
-    headers: canonical.Headers,
+    headers: Headers,
     signed_headers: tuple[bytes, ...],
     payload_hash: bytes,
     service: str,
@@ -206,22 +207,26 @@ def verify(
     claim: Claim,
     method: bytes,
     target: bytes,
-    headers: canonical.Headers,
+    headers: Headers,
     key: bytes,
     now_s: float,
     body_sha256: str | None = None,
+    shape: Shape | None = None,
 ) -> Verified:
     """Verify a claim against the request it came with, `key` being `signing_key` of the claimed scope.
 
     `now_s` is Unix seconds. `body_sha256` (hex) is needed where `needs_body_hash` says so, and ignored
     elsewhere. Raises AuthError: RequestTimeTooSkewed, AccessDenied for a presigned URL outside its time or
     an `x-amz-*` header that is not signed, SignatureDoesNotMatch, and IncompleteSignature for a payload
-    declaration that is not known.
+    declaration that is not known. `shape` is that of `headers`, where the caller has it.
     """
     skew_s = now_s - canonical.epoch(claim.amz_date)
     _check_time(claim, skew_s)
     payload, payload_hash, declared = _payload(claim, body_sha256)
-    block, missing, unsigned = canonical.header_block(headers, claim.signed_headers)
+    if shape is not None and shape.distinct:
+        block, missing, unsigned = canonical.shaped_block(headers, shape, claim.signed_headers)
+    else:
+        block, missing, unsigned = canonical.header_block(headers, claim.signed_headers)
     if missing is not None:
         raise _missing(missing)
     drop = b""
@@ -233,14 +238,14 @@ def verify(
     names = b";".join(claim.signed_headers)
     raw_path, _, raw_query = target.partition(b"?")
     scope = claim.scope
-    seen: set[bytes] = set()
+    seen: list[bytes] = []
     for encoding in (0, 1, 2, 3):
         path = canonical.path(raw_path, claim.service, encoding)
         query = canonical.query(raw_query, encoding, drop)
         request = _join(method, path, query, block, names, payload_hash)
         if request in seen:
             continue
-        seen.add(request)
+        seen.append(request)
         if compare_digest(_signature(key, claim.amz_date, scope, request), claim.signature):
             return Verified(claim.signature, scope, claim.amz_date, skew_s, payload, declared, encoding)
     raise AuthError(
@@ -330,7 +335,7 @@ def _unsigned(names: list[bytes]) -> AuthError:
 def sign(
     method: bytes,
     target: bytes,
-    headers: canonical.Headers,
+    headers: Headers,
     payload_hash: bytes,
     credentials: Credentials,
     key: bytes,

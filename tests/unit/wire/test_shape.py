@@ -1,0 +1,36 @@
+"""Shapes: shared by heads with the same names, bounded, and never holding a value."""
+
+from __future__ import annotations
+
+from narrows.wire import shape
+
+
+def test_heads_with_the_same_names_share_one_shape() -> None:
+    first = shape.of([(b"host", b"a"), (b"x-amz-date", b"1")])
+    second = shape.of([(b"host", b"b"), (b"x-amz-date", b"2")])
+    assert first is second
+    assert first.index == {b"host": 0, b"x-amz-date": 1}
+    assert first.distinct
+
+
+def test_order_and_repetition_make_another_shape() -> None:
+    straight = shape.of([(b"a", b""), (b"b", b"")])
+    assert shape.of([(b"b", b""), (b"a", b"")]) is not straight
+    doubled = shape.of([(b"a", b"1"), (b"b", b""), (b"a", b"2")])
+    assert not doubled.distinct
+    assert doubled.index[b"a"] == 0
+
+
+def test_made_up_names_do_not_fill_memory() -> None:
+    for i in range(5000):
+        shape.of([(b"x-%d" % i, b"v")])
+    assert len(shape._shapes) <= 1024
+    one = shape.of([(b"host", b"a")])
+    for i in range(500):
+        one.remember(("signed", (b"%d" % i,)), i)
+    assert len(one.plans) <= 64
+
+
+def test_no_value_stays_in_a_shape() -> None:
+    made = shape.of([(b"authorization", b"secret-value"), (b"host", b"h")])
+    assert b"secret-value" not in repr((made.names, made.index, made.plans)).encode()
