@@ -27,7 +27,7 @@ from narrows.listen.tunnel import Tunnels
 from narrows.policy import builtin
 from narrows.record.exchange import ExchangeRecord
 from narrows.session.call import Call, Handler, Outbound
-from narrows.transfer import Answer, Upload, ask_to_continue, linger, take_body, take_ready
+from narrows.transfer import LINGER_BYTES, LINGER_SECONDS, Answer, Body, Upload, ask_to_continue, take_body, take_ready
 from narrows.upstream.credentials import CredentialProvider
 from narrows.upstream.http import Origin, Pool, UpstreamConnection
 from narrows.wire import scrub
@@ -68,7 +68,11 @@ class Gateway:
         client.deadline = self.loop.time() + self.limits.head_s
         try:
             while True:
-                head = await client.next_head()
+                try:
+                    head = await client.next_head()
+                except ProtocolError as error:
+                    await Exchange(self, client, None).refuse_bytes(error)
+                    break
                 if head is None:
                     break
                 client.idle = False
@@ -81,20 +85,28 @@ class Gateway:
                     break
                 client.idle = True
                 client.deadline = self.loop.time() + self.limits.idle_s
-        except ProtocolError as error:
-            await Exchange(self, client, None).refuse_bytes(error)
         except ClientGone:
             client.abort()
-        client.close()
+        finally:
+            client.close()
 
     async def _connect(self, client: ClientConnection, head: RequestHead) -> bool:
         """CONNECT: decide by the host, then speak TLS with the client in that host's name."""
+        exchange = Exchange(self, client, head)
         await client.next()  # the End of a request that has no body
         try:
-            tunnel = self.tunnels.check(head, self.clock.wall_ns() // 1_000_000_000)
+            if client.tunnel:
+                raise Refusal(
+                    "A tunnel inside a tunnel is not passed", "the host was named by the first", code="nested_connect"
+                )
+            lease = self.tunnels.who(head, self.clock.wall_ns() // 1_000_000_000)
+            exchange.of_session(lease.session)
+            tunnel = self.tunnels.check(head, lease)
+            await self.tunnels.enter(client, tunnel, self.loop)
         except Refusal as refusal:
-            return await Exchange(self, client, head).refuse(refusal)
-        await self.tunnels.enter(client, tunnel, self.loop)
+            return await exchange.refuse_safely(refusal)
+        except ProtocolError as error:
+            return await exchange.refuse_safely(_refusal(error, error.code, error.status, "InvalidRequest"))
         client.idle = True
         client.deadline = self.loop.time() + self.limits.head_s
         return True
@@ -111,8 +123,8 @@ class Exchange:
     """One request and its answer, with the record of both."""
 
     __slots__ = (
-        "answer", "body", "call", "client", "conn", "first_ns", "gateway", "handler", "head", "last_ns", "out",
-        "ready_ns", "record", "retries", "sent_ns", "strict", "upload",
+        "again_because", "answer", "body", "call", "client", "conn", "first_ns", "gateway", "handler", "head",
+        "last_ns", "out", "ready_ns", "record", "retries", "sent_ns", "strict", "upload",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, client: ClientConnection, head: RequestHead | None) -> None:
@@ -124,53 +136,80 @@ class Exchange:
         self.conn: UpstreamConnection | None = None
         self.out: Outbound | None = None
         self.answer: Answer | None = None
-        self.body = take_ready(client) if head is not None and head.method != b"CONNECT" else None
+        self.body = Body() if head is not None and head.method != b"CONNECT" else None
         self.upload: Upload | None = None
         self.strict = True
         self.retries = 0
+        self.again_because = ""
         self.ready_ns = self.sent_ns = self.first_ns = self.last_ns = 0
         self.call: Call | None = None
         if head is not None:
             self.call = Call(
                 head,
                 client.scheme,
-                "proxy" if client.tunnel else "endpoint",
+                "proxy" if client.tunnel or head.method == b"CONNECT" else "endpoint",
                 client.peer,
                 client.tunnel,
                 client.tunnel_port,
                 gateway.clock.wall_ns() / 1e9,
             )
+            if client.tunnel_lease is not None:
+                self.call.session = client.tunnel_lease.session  # until its own lease says whose it is
 
     # -- the way through --------------------------------------------------------------------------------------
 
     async def run(self) -> bool:
-        """Take the request through the path. True when the client's connection may carry another."""
+        """Take the request through the path. True when the client's connection may carry another.
+
+        Whatever happens, the exchange that was opened on record is closed on record, once.
+        """
         try:
-            await self._identify()
-            self._decide()
-            await self._open()
-            return await self._pump()
-        except Refusal as refusal:
-            return await self.refuse(refusal)
-        except UpstreamError as error:
-            return await self._upstream_failed(error)
-        except CredentialError as error:
-            return await self.refuse(_refusal(error, "credential_source", 503, "ServiceUnavailable"))
+            try:
+                return await self._through()
+            except UpstreamError as error:
+                failure = self.upload.failure if self.upload is not None else None
+                if failure is None:
+                    return await self._upstream_failed(error)
+                return await self._refused(failure)
+            except (NarrowsError, ClientGone) as error:
+                return await self._refused(error)
         except RecorderFailed as error:
-            return await self._unrecorded(error)
-        except ProtocolError as error:
-            return await self.refuse(_refusal(error, error.code, error.status, "InvalidRequest"), close=True)
+            return self._unrecorded(error)
         except (ClientGone, asyncio.CancelledError) as gone:
             self._client_gone()
             if isinstance(gone, asyncio.CancelledError) and not self.client.closed:
                 raise
             return False
         except Exception as error:  # noqa: BLE001 - fail closed: whatever it was, both sides end and it is on record
-            self.gateway.loop.call_exception_handler({"message": "an exchange failed", "exception": error})
-            what = NarrowsError("The gateway failed", type(error).__name__, "see its log; nothing was passed on")
-            return await self.refuse(_refusal(what, "internal", 500, "InternalError"), Outcome.INTERNAL, close=True)
+            return await self._failed(error)
         finally:
             self._finish()
+
+    async def _through(self) -> bool:
+        assert self.body is not None
+        take_ready(self.client, self.body)
+        await self._identify()
+        self._decide()
+        await self._open()
+        return await self._pump()
+
+    async def _refused(self, error: BaseException) -> bool:
+        """Answer what the path, or the upload beside it, raised. Raises it again where there is nobody to answer."""
+        if isinstance(error, Refusal):
+            return await self.refuse(error)
+        if isinstance(error, CredentialError):
+            return await self.refuse(_refusal(error, "credential_source", 503, "ServiceUnavailable"))
+        if isinstance(error, ProtocolError):
+            return await self.refuse(
+                _refusal(error, error.code, error.status, "InvalidRequest"), Outcome.PROTOCOL_ERROR, close=True
+            )
+        raise error
+
+    async def _failed(self, error: Exception) -> bool:
+        """A fault of ours."""
+        self.gateway.loop.call_exception_handler({"message": "an exchange failed", "exception": error})
+        what = NarrowsError("The gateway failed", type(error).__name__, "see its log; nothing was passed on")
+        return await self.refuse_safely(_refusal(what, "internal", 500, "InternalError"), Outcome.INTERNAL)
 
     async def _identify(self) -> None:
         """Whose request is this? Finds handler, lease and connection; reads the body where the proof covers it."""
@@ -239,10 +278,10 @@ class Exchange:
         if conn is None:
             conn = await self.gateway.pool.acquire(origin, connection, fresh=fresh)
         self.conn = conn
-        self.record.sent(
-            out.recorded_head,
-            {"host": out.host, "port": out.port, "tls": out.scheme == "https", "address": conn.address},
-        )
+        facts = {"host": out.host, "port": out.port, "tls": out.scheme == "https", "address": conn.address}
+        if self.again_because:
+            facts["again_because"] = self.again_because
+        self.record.sent(out.recorded_head, facts)
 
     async def _pump(self) -> bool:
         """Send the request, relay the answer. True when the client's connection may carry another request."""
@@ -254,7 +293,7 @@ class Exchange:
                 break
             if not handler.elsewhere(call, head.status, head.headers):
                 break
-            await self._again()
+            await self._again(f"the target answered {head.status}: the bucket is in another region")
         return await self._relay(head)
 
     async def _send(self) -> ResponseHead:
@@ -276,10 +315,11 @@ class Exchange:
                     self.upload = Upload(self.client, conn, out, body, self.record, self.gateway, self.strict)
                     self.upload.start()
                 answer = await self._first(conn)
-            except UpstreamError:
-                if conn.answered or not pooled or head.method not in SAFE or head.framing != NO_BODY:
+            except UpstreamError as error:
+                late = error.status == 504  # alive, as far as anyone knows, and possibly at work on it
+                if late or conn.answered or not pooled or head.method not in SAFE or head.framing != NO_BODY:
                     raise
-                await self._again(fresh=True)
+                await self._again("the pooled connection was closed before any answer", fresh=True)
                 continue
             return answer
 
@@ -299,20 +339,31 @@ class Exchange:
     async def _first(self, conn: UpstreamConnection) -> ResponseHead:
         """The head of the final answer; informational ones go to the client as they come."""
         while True:
-            event = conn.poll() if self.upload is None else None
-            if event is None:
-                event = await (conn.next() if self.upload is None else self.upload.first_answer())
+            event = conn.poll() or await conn.next()
+            self._check_upload()
             assert isinstance(event, ResponseHead)
             if event.status >= 200:
                 self.first_ns = self.gateway.clock.mono_ns()
+                if self.upload is None or self.upload.done:
+                    conn.deadline = 0.0
                 return event
             if event.status != 100 and self.head is not None and self.head.minor == 1:
                 self.record.response(event.raw)
                 self.client.write(event.raw)
+                if self.client.write_paused:
+                    self.client.deadline = self.gateway.loop.time() + self.gateway.limits.body_stall_s
+                    await self.client.drain()
+                    self.client.deadline = 0.0
 
-    async def _again(self, *, fresh: bool = False) -> None:
+    def _check_upload(self) -> None:
+        """Raise what is wrong with the request's body, where it came to light after the target began to answer."""
+        if self.upload is not None and self.upload.failure is not None:
+            raise UpstreamError("The upload failed", phase="request")
+
+    async def _again(self, why: str, *, fresh: bool = False) -> None:
         """Send the same request once more, signed anew: to where it belongs, or because the connection was dead."""
         self.retries += 1
+        self.again_because = why
         if self.conn is not None:
             self.gateway.pool.release(self.conn, reusable=False)
             self.conn = None
@@ -327,22 +378,33 @@ class Exchange:
         conn, request, out, handler = self.conn, self.head, self.out, self.handler
         assert conn is not None and request is not None and out is not None and handler is not None
         keep = request.keep_alive and not self.client.ended and (self.upload is None or self.upload.done)
-        secrets = handler.secrets(out) if head.status >= 400 else ()
-        answer = Answer(self.client, conn, request, head, self.record, self.gateway.recorder, secrets, keep)
+        secrets = handler.secrets(out) if head.status >= 300 and head.status != 304 else ()
+        answer = Answer(self.client, conn, request, head, self.record, self.gateway, secrets, keep)
         self.answer = answer
         await answer.until_end()
         self.last_ns = self.gateway.clock.mono_ns()
-        if self.upload is not None:
-            await self.upload.settle()
+        upload = self.upload
+        if upload is not None:
+            await upload.settle()
+            self._check_upload()
         raw, last = answer.ending()
         self.record.close(raw, Outcome.COMPLETE, self._times({"status": head.status}))
         if self.strict:
             await self.gateway.recorder.durable(self.record.last)
         self.client.write(last)
-        reusable = head.keep_alive and answer.delimited and (self.upload is None or self.upload.done)
-        self.gateway.pool.release(conn, reusable=reusable)
+        whole = upload is None or upload.done
+        self.gateway.pool.release(conn, reusable=whole and head.keep_alive and answer.delimited)
         self.conn = None
+        if not whole:
+            await self._hang_up()
         return answer.keep
+
+    async def _hang_up(self) -> None:
+        """The last answer is sent and the request's body still comes: let the client read why, then close."""
+        head, body = self.head, self.body
+        waits = head is not None and head.expect_continue and body is not None and not body.continued
+        if not waits:
+            await self.client.discard(LINGER_BYTES, LINGER_SECONDS)
 
     # -- the record -------------------------------------------------------------------------------------------
 
@@ -410,31 +472,53 @@ class Exchange:
     # -- the ways out -----------------------------------------------------------------------------------------
 
     async def refuse(self, refusal: Refusal, outcome: Outcome = Outcome.REFUSED, *, close: bool = False) -> bool:
-        """Answer with the refusal in the client's own protocol, after it is on record."""
-        self._drop_upstream()
-        if self.answer is not None and self.answer.started:
-            self.record.ensure_closed(outcome, self._times({"code": refusal.code, "error": str(refusal)}))
+        """Answer with the refusal in the client's own protocol, after it is on record. Raises RecorderFailed."""
+        if self.upload is not None:
+            self.upload.stop()
+        if self.record.closed:
             self.client.abort()
             return False
+        if self.answer is not None and self.answer.started:
+            self._cut(outcome, {"code": refusal.code, "error": str(refusal)})
+            return False
+        self._drop_upstream()
         body_left = self.body is not None and not self.body.done
-        expects = self.head is not None and self.head.expect_continue and body_left
         head = self.head
         keep = not (close or body_left or head is None) and head.keep_alive and head.method != b"CONNECT"
         answer, status = self._refusal_bytes(refusal, keep)
-        try:
-            self._open_record()
-            if self.upload is not None:
-                self.upload.stop()
-            self.record.close(
-                answer, outcome, self._times({"status": status, "code": refusal.code, "error": str(refusal)})
-            )
-            await self.gateway.recorder.durable(self.record.last)
-        except RecorderFailed as error:
-            return await self._unrecorded(error)
+        self._open_record()
+        facts = self._times({"status": status, "code": refusal.code, "error": str(refusal)})
+        self.record.close(answer, outcome, facts)
+        await self.gateway.recorder.durable(self.record.last)
         self.client.write(answer)
-        if body_left and not expects:
-            await linger(self.client, self.gateway.loop)
+        if body_left or head is None:
+            await self._hang_up()
         return keep
+
+    async def refuse_safely(self, refusal: Refusal, outcome: Outcome = Outcome.REFUSED) -> bool:
+        """As `refuse`, and the connection ends; for outside `run`: all that can go wrong meanwhile ends it too."""
+        try:
+            await self.refuse(refusal, outcome, close=True)
+        except RecorderFailed as error:
+            self._unrecorded(error)
+        except ClientGone:
+            self._client_gone()
+        return False
+
+    def of_session(self, session: bytes) -> None:
+        """Say whose session this exchange belongs to, before its own lease does."""
+        if self.call is not None:
+            self.call.session = session
+
+    def _cut(self, outcome: Outcome, facts: dict[str, Any]) -> None:
+        """The answer has begun and cannot be completed: it must not look whole. Raises RecorderFailed."""
+        answer = self.answer
+        assert answer is not None
+        self._drop_upstream()
+        try:
+            self.record.close(answer.unrecorded(), outcome, self._times(facts))
+        finally:
+            self.client.abort()
 
     def _refusal_bytes(self, refusal: Refusal, keep: bool) -> tuple[bytes, int]:
         call, handler = self.call, self.handler
@@ -456,24 +540,16 @@ class Exchange:
 
     async def refuse_bytes(self, error: ProtocolError) -> None:
         """The bytes were no HTTP request: say so, and close."""
-        try:
-            refusal = _refusal(error, error.code, error.status, "InvalidRequest")
-            await self.refuse(refusal, Outcome.PROTOCOL_ERROR, close=True)
-        except ClientGone:
-            self._client_gone()
+        await self.refuse_safely(_refusal(error, error.code, error.status, "InvalidRequest"), Outcome.PROTOCOL_ERROR)
 
     async def _upstream_failed(self, error: UpstreamError) -> bool:
+        code = f"upstream_{error.phase}"
         if self.answer is not None and self.answer.started:
-            facts = self._times({"error": str(error), "code": f"upstream_{error.phase}"})
-            self.record.close(self.answer.unrecorded(), Outcome.UPSTREAM_CUT, facts)
-            self._drop_upstream()
-            self.client.abort()  # a cut answer must not look whole
+            self._cut(Outcome.UPSTREAM_CUT, {"code": code, "error": str(error)})
             return False
-        return await self.refuse(
-            _refusal(error, f"upstream_{error.phase}", error.status, "ServiceUnavailable"), Outcome.UPSTREAM_FAILED
-        )
+        return await self.refuse(_refusal(error, code, error.status, "ServiceUnavailable"), Outcome.UPSTREAM_FAILED)
 
-    async def _unrecorded(self, error: RecorderFailed) -> bool:
+    def _unrecorded(self, error: RecorderFailed) -> bool:
         """The recorder is gone: nothing passes, and the client is told why (this answer cannot be on record)."""
         self._drop_upstream()
         if self.answer is None or not self.answer.started:
@@ -490,7 +566,8 @@ class Exchange:
         if self.record.opened and not self.record.closed:
             raw = self.answer.unrecorded() if self.answer is not None else b""
             try:
-                self.record.close(raw, Outcome.CLIENT_GONE, self._times({"error": "the client closed the connection"}))
+                why = self.client.ended_because or "the client closed the connection"
+                self.record.close(raw, Outcome.CLIENT_GONE, self._times({"error": why}))
             except RecorderFailed as error:
                 self.gateway.loop.call_exception_handler({"message": str(error), "exception": error})
 

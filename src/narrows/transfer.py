@@ -6,18 +6,18 @@ Part of the path (`path.py` says when, this module how). Nothing here decides.
 from __future__ import annotations
 
 import asyncio
+import zlib
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from narrows.core.errors import Refusal, UpstreamError
-from narrows.core.ports import Recorder
+from narrows.core.errors import ProtocolError, Refusal, UpstreamError
 from narrows.listen.connection import ClientConnection, ClientGone
 from narrows.record.exchange import ExchangeRecord
 from narrows.session.call import Outbound
 from narrows.tasks import spawn
 from narrows.upstream.http import UpstreamConnection
 from narrows.wire import scrub
-from narrows.wire.http1 import CHUNKED, NO_BODY, UNTIL_CLOSE, Data, End, RequestHead, ResponseHead
+from narrows.wire.http1 import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, Data, End, RequestHead, ResponseHead
 
 if TYPE_CHECKING:
     from narrows.path import Gateway
@@ -33,8 +33,11 @@ MAX_GATHERED = 16 * 1024 * 1024
 FLUSH = 64 * 1024
 """Answer bytes that are put together before they are recorded and sent."""
 
-MAX_MASKED = 1024 * 1024
-"""Longest error answer that is read whole to mask upstream secrets in it; a longer one is cut off."""
+BATCH = 256 * 1024
+"""Body bytes that are recorded and sent on together, at most, where as many are here."""
+
+MAX_MASKED = 4 * 1024 * 1024
+"""Longest error or redirect that is read whole to mask upstream secrets in it; a longer one is refused."""
 
 LINGER_BYTES = 64 * 1024 * 1024
 LINGER_SECONDS = 10.0
@@ -46,9 +49,12 @@ _RESPONSE_HOP = frozenset(
 
 
 class Body:
-    """What has come of a request's body. `raw` is as on the wire; `continued` says that 100 was sent."""
+    """What has come of a request's body. `raw` is as on the wire; `continued` says that 100 was sent.
 
-    __slots__ = ("_pieces", "continued", "done", "raw", "size", "trailers")
+    `size` counts the decoded bytes, `held` those on the wire.
+    """
+
+    __slots__ = ("_pieces", "continued", "done", "held", "raw", "size", "trailers")
 
     def __init__(self) -> None:
         self.raw: list[Bytes] = []
@@ -56,19 +62,25 @@ class Body:
         self.done = False
         self.continued = False
         self.size = 0
+        self.held = 0
         self.trailers: list[tuple[bytes, bytes]] = []
 
     def add(self, event: Data | End) -> None:
-        """Take one event."""
+        """Take one event. Raises ProtocolError for a trailer that carries a credential."""
         if isinstance(event, Data):
             self.raw.append(event.raw)
             self._pieces.append(event.payload)
             self.size += len(event.payload)
-        else:
-            if event.raw:
-                self.raw.append(event.raw)
-            self.trailers = event.trailers
-            self.done = True
+            self.held += len(event.raw)
+            if len(self.raw) > 1024:  # many small chunks: their objects would weigh more than their bytes
+                self.raw = [b"".join(self.raw)]
+                self._pieces = [b"".join(self._pieces)]
+            return
+        check_trailers(event)
+        if event.raw:
+            self.raw.append(event.raw)
+        self.trailers = event.trailers
+        self.done = True
 
     def payload(self) -> bytes:
         """The decoded body so far."""
@@ -102,16 +114,21 @@ def _last_chunk(trailers: list[tuple[bytes, bytes]]) -> bytes:
     return b"0\r\n" + b"".join([name + b": " + value + b"\r\n" for name, value in trailers]) + b"\r\n"
 
 
-def take_ready(client: ClientConnection) -> Body:
+def check_trailers(end: End) -> None:
+    """Raise ProtocolError for a trailer that carries a credential: it would go on, and on record, as it is."""
+    for name, _value in end.trailers:
+        if name in scrub.HEADERS:
+            raise ProtocolError("The request was refused", "a trailer carries a credential")
+
+
+def take_ready(client: ClientConnection, body: Body) -> None:
     """Take what is already here of the request's body, without waiting. Raises ProtocolError."""
-    body = Body()
     while not body.done:
         event = client.poll()
         if event is None:
             break
         assert not isinstance(event, RequestHead)
         body.add(event)
-    return body
 
 
 async def take_body(client: ClientConnection, body: Body, loop: asyncio.AbstractEventLoop, stall_s: float) -> None:
@@ -123,7 +140,7 @@ async def take_body(client: ClientConnection, body: Body, loop: asyncio.Abstract
             raise ClientGone()
         assert not isinstance(event, RequestHead)
         body.add(event)
-        if body.size > MAX_GATHERED:
+        if body.size > MAX_GATHERED or body.held > 2 * MAX_GATHERED:
             raise Refusal(
                 "The body is too long to be checked",
                 f"its signature covers it without declaring its hash, and it is over {MAX_GATHERED} bytes",
@@ -140,25 +157,16 @@ def ask_to_continue(client: ClientConnection) -> None:
     client.write(_CONTINUE)
 
 
-async def linger(client: ClientConnection, loop: asyncio.AbstractEventLoop) -> None:
-    """Read and drop the rest of a refused body for a while, so that the client gets to read why.
-
-    Closing at once would reset the connection under the client's writes, and its SDK would report that instead.
-    """
-    client.deadline = loop.time() + LINGER_SECONDS
-    left = LINGER_BYTES
-    while left > 0:
-        event = await client.next()
-        if event is None or isinstance(event, (End, RequestHead)):
-            return
-        left -= len(event.raw)
-
-
 class Upload:
-    """A request body on its way up while it still comes in; runs beside the wait for the answer."""
+    """A request body on its way up while it still comes in; runs beside the wait for the answer.
+
+    `done` is True once its last byte went up. What goes wrong on the client's side of it, or with the body itself,
+    ends the connection to the target, whatever the target is answering: `failure` then says what it was.
+    """
 
     __slots__ = (
-        "_body", "_client", "_conn", "_gateway", "_out", "_record", "_strict", "_task", "done", "ready_ns", "sent_ns",
+        "_body", "_client", "_conn", "_gateway", "_out", "_record", "_strict", "_task", "done", "failure", "ready_ns",
+        "sent_ns",
     )  # fmt: skip
 
     def __init__(
@@ -180,35 +188,27 @@ class Upload:
         self._strict = strict
         self._task: asyncio.Task[None] | None = None
         self.done = False
+        self.failure: BaseException | None = None
         self.ready_ns = 0
         self.sent_ns = 0
 
     def start(self) -> None:
         """Send the head and begin."""
+        self._conn.deadline = 0.0  # until the body is up, only the sides' own progress is timed
         self._conn.write(self._out.head)
-        self._task = spawn(self._run(), name="upload", on_error=_seen_by_first_answer)
+        self._task = spawn(self._run(), name="upload", on_error=self._failed)
+
+    def _failed(self, error: BaseException) -> None:
+        """Called once, with what ended the upload: ends the wait for the answer too, so that the exchange sees it."""
+        if isinstance(error, UpstreamError):
+            return  # the target stopped reading: its answer, if it gave one, says why
+        self.failure = error
+        self._conn.abort()
 
     def stop(self) -> None:
         """End it; what was not sent is not sent."""
         if self._task is not None and not self._task.done():
             self._task.cancel()
-
-    async def first_answer(self) -> Any:
-        """The next event of the answer, or what went wrong with the upload, whichever comes first."""
-        task = self._task
-        assert task is not None
-        answer = spawn(self._conn.next(), name="answer", on_error=_seen_by_first_answer)
-        try:
-            await asyncio.wait({answer, task}, return_when=asyncio.FIRST_COMPLETED)
-            if not answer.done() and task.done():
-                task.result()  # raises what the upload raised
-                await asyncio.wait({answer})
-            if answer.done() and task.done() and not task.cancelled() and isinstance(task.exception(), Refusal):
-                task.result()
-            return answer.result()
-        finally:
-            if not answer.done():
-                answer.cancel()
 
     async def settle(self) -> None:
         """The answer is whole. An upload that still runs is of no more use to the target: stop it."""
@@ -217,29 +217,51 @@ class Upload:
             await asyncio.wait({self._task})
 
     async def _run(self) -> None:
-        for piece in (self._body.payload(),):
-            if piece:
-                await self._forward(piece)
-        loop = self._gateway.loop
-        stall = self._gateway.limits.body_stall_s
+        ready = self._body.payload()
+        if ready:
+            await self._forward(ready)
+        following: Data | None = None
         while True:
-            self._client.deadline = loop.time() + stall
-            event = await self._client.next()
-            if event is None:
-                raise ClientGone()
+            raw, payload, end, following = await self._batch(following)
+            self._record.request(_joined(raw), end=end is not None)
+            if end is None:
+                await self._forward(_joined(payload))
+                continue
+            data = await self._fed(_joined(payload)) if payload else b""
+            await self._complete(bytes(data), end)
+            return
+
+    async def _batch(self, event: Data | End | None) -> tuple[list[Bytes], list[Bytes], End | None, Data | None]:
+        """What is here of the body, up to BATCH: (as on the wire, decoded, its end if that is here, what follows).
+
+        The end is looked for before a batch goes on: the last bytes of a body must wait until they are durable.
+        """
+        if event is None:
+            event = await self._next()
+        raw: list[Bytes] = []
+        payload: list[Bytes] = []
+        size = 0
+        while event is not None:
             if isinstance(event, End):
-                await self._end(event)
-                return
-            assert isinstance(event, Data)
-            following = self._client.poll()
-            if isinstance(following, End):
-                await self._last(event, following)
-                return
-            self._record.request(event.raw, end=False)
-            await self._forward(event.payload)
-            if isinstance(following, Data):
-                self._record.request(following.raw, end=False)
-                await self._forward(following.payload)
+                check_trailers(event)
+                if event.raw:
+                    raw.append(event.raw)
+                return raw, payload, event, None
+            if size >= BATCH:
+                return raw, payload, None, event
+            raw.append(event.raw)
+            payload.append(event.payload)
+            size += len(event.raw)
+            event = _of_body(self._client.poll())
+        return raw, payload, None, None
+
+    async def _next(self) -> Data | End:
+        self._client.deadline = self._gateway.loop.time() + self._gateway.limits.body_stall_s
+        event = _of_body(await self._client.next())
+        self._client.deadline = 0.0
+        if event is None:
+            raise ClientGone()
+        return event
 
     async def _fed(self, payload: Bytes) -> Bytes:
         if len(payload) > INLINE:
@@ -250,7 +272,11 @@ class Upload:
         data = await self._fed(payload)
         if data:
             self._write(data)
-        await self._room()
+        if self._conn.write_paused:
+            self._conn.deadline = self._gateway.loop.time() + self._gateway.limits.body_stall_s
+            await self._conn.drain()
+            self._conn.deadline = 0.0
+        await self._gateway.recorder.room()
 
     def _write(self, data: Bytes) -> None:
         if self._out.chunked:
@@ -260,40 +286,30 @@ class Upload:
         else:
             self._conn.write(data)
 
-    async def _room(self) -> None:
-        if self._conn.write_paused:
-            await self._conn.drain()
-        await self._gateway.recorder.room()
-
-    async def _last(self, event: Data, end: End) -> None:
-        """The last bytes of the body are here: they go up only checked and durable."""
-        self._record.request(event.raw, end=not end.raw)
-        if end.raw:
-            self._record.request(end.raw, end=True)
-        data = await self._fed(event.payload)
-        await self._complete(bytes(data), end)
-
-    async def _end(self, end: End) -> None:
-        self._record.request(end.raw, end=True)
-        await self._complete(b"", end)
-
     async def _complete(self, data: bytes, end: End) -> None:
-        self.ready_ns = self._gateway.clock.mono_ns()
-        self._client.deadline = 0.0
+        """The last bytes of the body: they go up only checked and durable."""
+        gateway = self._gateway
+        self.ready_ns = gateway.clock.mono_ns()
         last = data + self._out.pipe.finish(end.trailers)
         if self._strict:
-            await self._gateway.recorder.durable(self._record.last)
+            await gateway.recorder.durable(self._record.last)
         if last:
             self._write(last)
         if self._out.chunked:
             self._conn.write(_last_chunk(end.trailers))
+        self._conn.deadline = gateway.loop.time() + gateway.limits.answer_s
         self._body.done = True
         self.done = True
-        self.sent_ns = self._gateway.clock.mono_ns()
+        self.sent_ns = gateway.clock.mono_ns()
 
 
-def _seen_by_first_answer(error: BaseException) -> None:
-    """`first_answer` raises it into the exchange; nothing is lost by not reporting it twice."""
+def _joined(pieces: list[Bytes]) -> Bytes:
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _of_body(event: RequestHead | Data | End | None) -> Data | End | None:
+    assert not isinstance(event, RequestHead)
+    return event
 
 
 class Answer:
@@ -301,10 +317,13 @@ class Answer:
 
     `started` is True once bytes of it have gone to the client; `delimited` when its end does not depend on the
     target closing; `keep` when the client's connection can carry another request afterwards.
+
+    Where `secrets` are given (an error, a redirect), they are masked in the head, and the body is held whole to be
+    masked too: it must not be cut where a secret lies (P3).
     """
 
     __slots__ = (
-        "_client", "_conn", "_dechunk", "_head", "_mask", "_out", "_raw", "_record", "_recorder", "_request",
+        "_client", "_coding", "_conn", "_dechunk", "_gateway", "_head", "_mask", "_out", "_raw", "_record", "_request",
         "_secrets", "_size", "delimited", "keep", "started",
     )  # fmt: skip
 
@@ -315,7 +334,7 @@ class Answer:
         request: RequestHead,
         head: ResponseHead,
         record: ExchangeRecord,
-        recorder: Recorder,
+        gateway: Gateway,
         secrets: tuple[bytes, ...],
         keep: bool,
     ) -> None:
@@ -323,30 +342,43 @@ class Answer:
         self._conn = conn
         self._head = head
         self._record = record
-        self._recorder = recorder
+        self._gateway = gateway
         self._secrets = secrets
-        self._mask = head.status >= 400 and head.framing != NO_BODY and bool(secrets)
-        # Without chunks for a client of HTTP/1.0, and for an error that is looked through for secrets: a chunk
+        self._mask = head.framing != NO_BODY and bool(secrets)
+        self._coding = (head.get(b"content-encoding") or b"").strip().lower() if self._mask else b""
+        # Without chunks for a client of HTTP/1.0, and for an answer that is looked through for secrets: a chunk
         # boundary must not hide one.
         self._dechunk = head.framing == CHUNKED and (request.minor == 0 or self._mask)
         self.delimited = head.framing != UNTIL_CLOSE
-        self.keep = keep and self.delimited and not (self._dechunk and not self._mask)
+        self.keep = keep and (self.delimited or self._mask) and not (self._dechunk and not self._mask)
         self.started = False
-        self._raw: list[Bytes] = [scrub.head(head.raw, head.headers, head.lines)]
+        self._raw: list[Bytes] = [self._clean(scrub.head(head.raw, head.headers, head.lines))]
         self._request = request
-        self._out: list[Bytes] = [] if self._mask else [self._client_head(head.headers, head.lines)]
+        self._out: list[Bytes] = [] if self._mask else [self._clean(self._client_head())]
         self._size = 0
 
-    def _client_head(self, headers: list[tuple[bytes, bytes]], lines: list[bytes], extra: bytes = b"") -> bytes:
-        """The head as the client sees it: the target's own bytes but for headers of this hop."""
+    def _clean(self, head: bytes) -> bytes:
+        return scrub.secrets(head, self._secrets) if self._secrets else head
+
+    def _client_head(self, length: int = -1, *, decoded: bool = False) -> bytes:
+        """The head as the client sees it: the target's own bytes but for headers of this hop.
+
+        `length` replaces what the target said of the body's; `decoded` says that the body has no coding any more.
+        """
         head, request = self._head, self._request
-        hop = any(name in _RESPONSE_HOP for name, _value in headers)
-        if not hop and not extra and head.minor == 1 and self.keep and request.minor == 1:
+        hop = any(name in _RESPONSE_HOP for name, _value in head.headers)
+        if not hop and length < 0 and head.minor == 1 and self.keep and request.minor == 1:
             return head.raw
-        skip = _RESPONSE_HOP | {b"transfer-encoding"} if self._dechunk else _RESPONSE_HOP
-        kept = [line for (name, _value), line in zip(headers, lines, strict=True) if name not in skip]
-        if extra:
-            kept.append(extra)
+        skip = set(_RESPONSE_HOP)
+        if self._dechunk:
+            skip |= {b"transfer-encoding", b"trailer"}
+        if length >= 0:
+            skip |= {b"transfer-encoding", b"trailer", b"content-length"}
+        if decoded:
+            skip.add(b"content-encoding")
+        kept = [line for (name, _value), line in zip(head.headers, head.lines, strict=True) if name not in skip]
+        if length >= 0:
+            kept.append(b"Content-Length: %d" % length)
         if not self.keep:
             kept.append(b"Connection: close")
         elif request.minor == 0:
@@ -357,41 +389,43 @@ class Answer:
     async def until_end(self) -> None:
         """Relay everything but the last bytes; returns when the answer is whole. Raises UpstreamError, ClientGone."""
         conn = self._conn
+        following: ResponseHead | Data | End | None = None
         while True:
-            event = conn.poll()
+            event = following or conn.poll()
+            following = None
             if event is None:
                 if not self._mask:
                     await self._flush()
-                event = await conn.next()
+                event = await self._next()
             if isinstance(event, End):
-                if event.raw:
-                    self._raw.append(event.raw)
-                    if not self._dechunk:
-                        self._out.append(event.raw)
+                self._take_end(event)
                 return
-            if not isinstance(event, Data):
-                raise UpstreamError("The target sent a second head inside its answer", phase="response")
+            assert isinstance(event, Data)  # a parser gives a head only after an End
             self._raw.append(event.raw)
             self._out.append(event.payload if self._dechunk else event.raw)
             self._size += len(event.raw)
-            if self._size >= FLUSH:
-                if self._mask and self._size > MAX_MASKED:
+            if self._size < FLUSH:
+                continue
+            if self._mask:
+                if self._size > MAX_MASKED:
                     raise UpstreamError("The target's error answer is too long to be checked", phase="response")
-                if not self._mask:
-                    # The end may already be here: then these bytes are the last ones, and must wait.
-                    following = conn.poll()
-                    if isinstance(following, End):
-                        if following.raw:
-                            self._raw.append(following.raw)
-                            if not self._dechunk:
-                                self._out.append(following.raw)
-                        return
-                    await self._flush()
-                    if following is not None:
-                        assert isinstance(following, Data)
-                        self._raw.append(following.raw)
-                        self._out.append(following.payload if self._dechunk else following.raw)
-                        self._size = len(following.raw)
+                continue
+            # The end may already be here: then these bytes are the last ones, and must wait.
+            following = conn.poll()
+            if not isinstance(following, End):
+                await self._flush()
+
+    async def _next(self) -> ResponseHead | Data | End:
+        self._conn.deadline = self._gateway.loop.time() + self._gateway.limits.body_stall_s
+        event = await self._conn.next()
+        self._conn.deadline = 0.0
+        return event
+
+    def _take_end(self, end: End) -> None:
+        if end.raw:
+            self._raw.append(end.raw)
+            if not self._dechunk:
+                self._out.append(end.raw)
 
     async def _flush(self) -> None:
         """Record what has come, then pass it on; wait for a slow client and for the recorder."""
@@ -401,38 +435,68 @@ class Answer:
         self.started = True
         client = self._client
         if client.closed:
-            raise ClientGone()
+            raise ClientGone(client.ended_because)
         for piece in self._out:
             client.write(piece)
         self._out = []
         if client.write_paused:
+            client.deadline = self._gateway.loop.time() + self._gateway.limits.body_stall_s
             await client.drain()
-        await self._recorder.room()
+            client.deadline = 0.0
+        await self._gateway.recorder.room()
 
     def unrecorded(self) -> Bytes:
-        """Take what has come of the answer and is not yet on record."""
+        """Take what has come of the answer and is not yet on record, masked where it must be."""
         raw, self._raw, self._size = self._raw, [], 0
-        return raw[0] if len(raw) == 1 else b"".join(raw)
+        if not self._mask:
+            return raw[0] if len(raw) == 1 else b"".join(raw)
+        # Cut short: nothing can be said of a coded body, and of another what it ends with may begin a secret.
+        body, self._out = b"" if self._coding else b"".join(self._out), []
+        return b"".join(raw[:1]) + scrub.secrets(body, self._secrets, cut=True)
 
     def ending(self) -> tuple[Bytes, bytes]:
-        """The last bytes: (to record, to send)."""
-        self.started = True
+        """The last bytes: (to record, to send). Raises UpstreamError for an error answer that cannot be checked."""
         if self._mask:
             return self._masked()
+        self.started = True
         raw = self.unrecorded()
         out = self._out[0] if len(self._out) == 1 else b"".join(self._out)
         self._out = []
         return raw, bytes(out)
 
     def _masked(self) -> tuple[bytes, bytes]:
-        """A whole error answer, with upstream secrets masked for the client and for the record (P3).
+        """A whole error or redirect, with upstream secrets masked for the client and for the record (P3).
 
-        S3's SignatureDoesNotMatch repeats the canonical request, and with it the session token.
+        S3's SignatureDoesNotMatch repeats the canonical request, and with it the session token; its redirects
+        repeat the query.
         """
         body = b"".join(self._out)
-        clean = scrub.secrets(body, self._secrets)
-        head, raw = self._head, b"".join(self._raw)
-        self._raw, self._out = [], []
-        extra = b"Content-Length: %d" % len(clean) if self._dechunk else b""
-        sent = self._client_head(head.headers, head.lines, extra) + clean
-        return (raw if clean == body else sent), sent
+        plain = _decoded(body, self._coding)
+        clean = scrub.secrets(plain, self._secrets)
+        found = clean is not plain
+        if not found:
+            clean = body
+        framed = self._head.framing == LENGTH and not found
+        sent = self._clean(self._client_head(-1 if framed else len(clean), decoded=found and bool(self._coding)))
+        raw, self._raw, self._out = self._raw, [], []
+        self.started = True
+        return (b"".join(raw[:1]) + clean if found else b"".join(raw)), sent + clean
+
+
+def _decoded(body: bytes, coding: bytes) -> bytes:
+    """A body without its content coding. Raises UpstreamError where that cannot be told: a secret could be in it."""
+    if not coding or coding == b"identity":
+        return body
+    if coding in (b"gzip", b"x-gzip", b"deflate"):
+        reader = zlib.decompressobj(wbits=47 if coding != b"deflate" else 15)
+        try:
+            plain = reader.decompress(body, MAX_MASKED)
+        except zlib.error:
+            plain = None
+        if plain is not None and reader.eof and not reader.unused_data:
+            return plain
+    raise UpstreamError(
+        "The target's error answer cannot be checked for secrets",
+        "its content coding was not understood, or unpacks to too much",
+        phase="response",
+    )

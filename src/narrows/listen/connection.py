@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from narrows.core.errors import ProtocolError
+from narrows.core.values import Lease
 from narrows.wire.http1 import Data, End, RequestHead, RequestParser
 
 READ_AHEAD = 512 * 1024
@@ -21,8 +22,8 @@ WRITE_AHEAD = 1024 * 1024
 """Bytes held for a slow client; above it `drain` waits."""
 
 
-class ClientGone(Exception):  # noqa: N818 - an event of the connection, not an error of ours
-    """The client closed or broke the connection while something was still expected of it."""
+class ClientGone(Exception):
+    """The connection ended while something was still expected of it; the text says why, where the gateway knows."""
 
 
 class ClientConnection(asyncio.Protocol):
@@ -30,13 +31,16 @@ class ClientConnection(asyncio.Protocol):
 
     `deadline` (loop time, seconds; 0 is none) is enforced by the listener's sweep: when it passes, the connection
     is closed. `peer` is `address:port`. `tunnel` is the host of an accepted CONNECT, else empty; `tunnel_lease`
-    the session token that opened it.
+    the session token that opened it. `ended_because` says why the gateway itself ended the connection, if it did.
+
+    A client that closes its sending side while its request runs counts as gone: a half-close cannot be told from a
+    client that died, and going on would let the target work for nobody (nginx and Go's proxy read it the same way).
     """
 
     __slots__ = (
         "_body_waiter", "_drain_waiter", "_eof", "_loop", "_on_close", "_on_open", "_parser", "_paused",
-        "_reading_paused", "closed", "deadline", "idle", "peer", "scheme", "server_task", "transport", "tunnel",
-        "tunnel_lease", "tunnel_port",
+        "_reading_paused", "_to_discard", "closed", "deadline", "ended_because", "idle", "peer", "scheme",
+        "server_task", "transport", "tunnel", "tunnel_lease", "tunnel_port",
     )  # fmt: skip
 
     def __init__(
@@ -56,7 +60,9 @@ class ClientConnection(asyncio.Protocol):
         self._paused = False
         self._reading_paused = False
         self._eof = False
+        self._to_discard = 0
         self.closed = False
+        self.ended_because = ""
         self.idle = True
         self.deadline = 0.0
         self.peer = ""
@@ -65,7 +71,7 @@ class ClientConnection(asyncio.Protocol):
         self.server_task: asyncio.Task[Any] | None = None
         self.tunnel = ""
         self.tunnel_port = 0
-        self.tunnel_lease: object | None = None
+        self.tunnel_lease: Lease | None = None
 
     # -- asyncio.Protocol -------------------------------------------------------------------------------------
 
@@ -80,6 +86,9 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, wake the reader, and stop reading when far enough ahead."""
+        if self._to_discard:
+            self._discard(len(data))
+            return
         self._parser.feed(data)
         waiter = self._body_waiter
         if waiter is not None:
@@ -91,12 +100,12 @@ class ClientConnection(asyncio.Protocol):
             self.transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """The client will send nothing more; it may still read an answer, so the socket stays open."""
+        """The client will send nothing more: what is queued for it is sent, and the connection closes."""
         self._eof = True
         if self._body_waiter is not None and not self._body_waiter.done():
             self._body_waiter.set_result(None)
         self._body_waiter = None
-        return not self.idle and self.scheme == "http"
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone: cancel what the path still does for it (it records why)."""
@@ -104,7 +113,7 @@ class ClientConnection(asyncio.Protocol):
         self._eof = True
         for waiter in (self._body_waiter, self._drain_waiter):
             if waiter is not None and not waiter.done():
-                waiter.set_exception(ClientGone())
+                waiter.set_exception(ClientGone(self.ended_because))
         self._body_waiter = self._drain_waiter = None
         self._on_close(self)
         if self.server_task is not None and not self.server_task.done():
@@ -126,7 +135,7 @@ class ClientConnection(asyncio.Protocol):
     def poll(self) -> RequestHead | Data | End | None:
         """The next event if it is already here. Raises ProtocolError."""
         event = self._parser.next()
-        if event is None and self._reading_paused:
+        if event is None and self._reading_paused and not self.closed:
             self._reading_paused = False
             self.transport.resume_reading()
         return event
@@ -139,10 +148,8 @@ class ClientConnection(asyncio.Protocol):
                 return event
             if self._eof:
                 if self._parser.mid_message or self._parser.buffered:
-                    raise ClientGone()
+                    raise ClientGone(self.ended_because)
                 return None
-            if self.closed:
-                raise ClientGone()
             waiter = self._loop.create_future()
             self._body_waiter = waiter
             await waiter
@@ -153,6 +160,33 @@ class ClientConnection(asyncio.Protocol):
         if event is None or isinstance(event, RequestHead):
             return event
         raise ProtocolError("A body arrived where a request should begin")
+
+    async def discard(self, limit: int, seconds: float) -> None:
+        """Read and drop up to `limit` bytes for at most `seconds`, until the client closes: the answer was the last.
+
+        Closing with bytes unread would reset the connection, and the client would report that in place of the
+        answer it was sent (RFC 9112 section 9.6). Nothing is parsed any more: what comes is part of no request.
+        """
+        left = limit - len(self._parser.take())
+        if self.closed or self._eof or left <= 0:
+            return
+        self._to_discard = left
+        self.deadline = self._loop.time() + seconds
+        if self._reading_paused:
+            self._reading_paused = False
+            self.transport.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        waiter = self._loop.create_future()
+        self._body_waiter = waiter
+        await waiter
+
+    def _discard(self, size: int) -> None:
+        self._to_discard = max(1, self._to_discard - size)
+        if self._to_discard == 1 and self._body_waiter is not None:
+            if not self._body_waiter.done():
+                self._body_waiter.set_result(None)
+            self._body_waiter = None
 
     @property
     def buffered(self) -> int:
@@ -179,10 +213,22 @@ class ClientConnection(asyncio.Protocol):
         """Wait until the client has taken enough. Raises ClientGone."""
         while self._paused:
             if self.closed:
-                raise ClientGone()
+                raise ClientGone(self.ended_because)
             waiter = self._loop.create_future()
             self._drain_waiter = waiter
             await waiter
+
+    def upgraded(self, transport: asyncio.Transport) -> None:
+        """The same client, now through TLS."""
+        self.transport = transport
+        transport.set_write_buffer_limits(high=WRITE_AHEAD)
+        self.scheme = "https"
+
+    def end(self, why: str) -> None:
+        """Abort because of a rule of ours; `why` goes on record should a request be under way."""
+        self.ended_because = why
+        self.deadline = 0.0
+        self.abort()
 
     def close(self) -> None:
         """Close after what is queued has been sent."""

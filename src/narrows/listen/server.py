@@ -67,7 +67,9 @@ class Listener:
         self._handshake_timeout_s = handshake_timeout_s
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[socket.socket, float] = {}
+        self._adopting = 0
         self._sweep: asyncio.TimerHandle | None = None
+        self._resume: asyncio.TimerHandle | None = None
         self.connections: set[ClientConnection] = set()
         self.refused = 0
 
@@ -79,6 +81,8 @@ class Listener:
 
     def stop_accepting(self) -> None:
         """Close the listening socket; live connections go on."""
+        if self._resume is not None:
+            self._resume.cancel()
         self._loop.remove_reader(self._sock)
         self._sock.close()
         for sock in list(self._waiting):
@@ -93,7 +97,9 @@ class Listener:
         if tasks:
             await asyncio.wait(tasks, timeout=timeout_s)
         for client in list(self.connections):
-            client.abort()
+            client.end("the gateway stopped")
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)  # each still writes how its exchange ended
         if self._sweep is not None:
             self._sweep.cancel()
 
@@ -105,14 +111,23 @@ class Listener:
                 conn, _peer = self._sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
+            except OSError as error:
+                self._pause(error)
+                return
             conn.setblocking(False)
             if conn.family in (socket.AF_INET, socket.AF_INET6):
                 conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if len(self.connections) + len(self._waiting) >= self._max_connections:
+            if len(self.connections) + len(self._waiting) + self._adopting >= self._max_connections:
                 self._refuse(conn)
                 continue
             self._waiting[conn] = self._loop.time() + self._first_byte_timeout_s
             self._loop.add_reader(conn, self._first_byte, conn)
+
+    def _pause(self, error: OSError) -> None:
+        """Out of descriptors or memory: the kernel keeps the client in its queue; asking again at once would spin."""
+        self._loop.call_exception_handler({"message": "no connection is accepted for a second", "exception": error})
+        self._loop.remove_reader(self._sock)
+        self._resume = self._loop.call_later(1.0, self._loop.add_reader, self._sock, self._accept)
 
     def _refuse(self, conn: socket.socket) -> None:
         self.refused += 1
@@ -148,7 +163,11 @@ class Listener:
             return client
 
         kwargs: dict[str, Any] = {"ssl": tls, "ssl_handshake_timeout": self._handshake_timeout_s} if tls else {}
-        await self._loop.connect_accepted_socket(factory, conn, **kwargs)
+        self._adopting += 1
+        try:
+            await self._loop.connect_accepted_socket(factory, conn, **kwargs)
+        finally:
+            self._adopting -= 1
 
     def _ignore_handshake_failure(self, error: BaseException) -> None:
         """A client that fails its handshake has sent no request: there is no exchange to record."""
@@ -171,8 +190,7 @@ class Listener:
                 self._drop_waiting(sock)
         for client in list(self.connections):
             if client.deadline and now > client.deadline:
-                client.deadline = 0.0
-                client.abort()
+                client.end("the client let a time limit pass")
         self._sweep = self._loop.call_later(0.5, self._enforce)
 
     def _drop_waiting(self, sock: socket.socket) -> None:

@@ -75,10 +75,9 @@ class Tunnels:
             ) from error
         return self._tokens.check_proxy_token(password, now_s)
 
-    def check(self, head: RequestHead, now_s: int) -> Tunnel:
-        """May this CONNECT be entered? Raises Refusal, ProtocolError."""
+    def check(self, head: RequestHead, lease: Lease) -> Tunnel:
+        """May `lease`'s session enter the host that this CONNECT names? Raises Refusal, ProtocolError."""
         host, port = split_authority(head.target)
-        lease = self.who(head, now_s)
         ended = self._directory.session_ended(lease.session)
         if ended:
             raise Refusal(
@@ -103,7 +102,11 @@ class Tunnels:
         return Tunnel(host, port, lease)
 
     async def enter(self, client: ClientConnection, tunnel: Tunnel, loop: asyncio.AbstractEventLoop) -> None:
-        """Answer 200, then serve TLS as `tunnel.host`. Raises ClientGone when the handshake fails."""
+        """Answer 200, then serve TLS as `tunnel.host`.
+
+        Raises ClientGone when the handshake fails, ProtocolError for bytes sent ahead of the 200, and Refusal for a
+        host that no certificate can name.
+        """
         if client.buffered:
             raise ProtocolError("Bytes followed CONNECT before it was answered", "a TLS client waits for the 200")
         context = self._authority.context_for(tunnel.host)
@@ -116,8 +119,7 @@ class Tunnels:
             raise ClientGone() from error
         if transport is None:
             raise ClientGone()
-        client.transport = transport
-        client.scheme = "https"
+        client.upgraded(transport)
         client.tunnel = tunnel.host
         client.tunnel_port = tunnel.port
         client.tunnel_lease = tunnel.lease

@@ -101,17 +101,17 @@ class UpstreamConnection(asyncio.Protocol):
             self.on_idle_lost(self)
 
     def _end(self, exc: Exception | None) -> None:
+        """Note how the stream ended. Only a proper end may stand for the end of an answer without a length."""
         if self._error is None:
-            try:
-                self._parser.eof()
-            except ProtocolError as error:
-                self._error = UpstreamError(
-                    "The target broke off in the middle of its answer", str(exc or error.what), phase="response"
-                )
-            else:
-                self._error = UpstreamError(
-                    "The target closed the connection without an answer", str(exc or ""), phase="response"
-                )
+            begun = self._parser.mid_message
+            why = str(exc or "")
+            if exc is None:
+                try:
+                    self._parser.eof()
+                except ProtocolError as error:
+                    why = error.why or error.what
+            what = "broke off in the middle of its answer" if begun else "closed the connection without an answer"
+            self._error = UpstreamError(f"The target {what}", why, phase="response")
         for waiter in (self._waiter, self._drain_waiter):
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
@@ -137,8 +137,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Queue bytes to the target. Raises UpstreamError when it is gone."""
-        if self.closed:
-            raise self._error or UpstreamError("The target closed the connection", phase="request")
+        if self._error is not None:
+            raise self._error
         self.transport.write(data)
 
     @property
@@ -149,8 +149,8 @@ class UpstreamConnection(asyncio.Protocol):
     async def drain(self) -> None:
         """Wait until the target has taken enough. Raises UpstreamError when it is gone."""
         while self._paused:
-            if self.closed:
-                raise self._error or UpstreamError("The target closed the connection", phase="request")
+            if self._error is not None:
+                raise self._error
             waiter = self._loop.create_future()
             self._drain_waiter = waiter
             await waiter
@@ -160,8 +160,12 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             event = self._parser.next()
         except ProtocolError as error:
-            raise UpstreamError("The target's answer is not valid HTTP", error.what, phase="response") from error
-        if event is None and self._reader_paused:
+            if self._error is not None:
+                raise self._error from error
+            raise UpstreamError(
+                "The target's answer is not valid HTTP", f"{error.what}: {error.why}", phase="response"
+            ) from error
+        if event is None and self._reader_paused and not self.closed:
             self._reader_paused = False
             self.transport.resume_reading()
         return event
@@ -184,9 +188,23 @@ class UpstreamConnection(asyncio.Protocol):
         return not self.closed and self._error is None and self._parser.buffered == 0
 
     def abort(self) -> None:
-        """Close at once: a request that was cut must not look whole to the target."""
+        """Close at once: a request that was cut must not look whole to the target.
+
+        What has come of an answer is not whole either, though it may be of the kind that ends with the connection.
+        """
+        if self._error is None:
+            self._error = UpstreamError("The connection to the target was given up", phase="response")
         if self.transport is not None and not self.closed:
             self.transport.abort()
+
+    def expire(self) -> None:
+        """Abort because the target let its time pass."""
+        self.deadline = 0.0
+        if self._error is None:
+            self._error = UpstreamError(
+                "The target was too slow", "it let its time limit pass", phase="response", status=504
+            )
+        self.abort()
 
 
 class Pool:
@@ -218,6 +236,7 @@ class Pool:
             if conn.clean:
                 return conn
             conn.abort()
+            self._forget(conn)
         return None
 
     async def acquire(self, origin: Origin, connection: Connection, *, fresh: bool = False) -> UpstreamConnection:
@@ -229,22 +248,37 @@ class Pool:
                 return conn
             if len(self._open.get(origin, ())) + self._dialling.get(origin, 0) < self._per_origin:
                 return await self._dial(origin, connection)
-            turn = self._loop.create_future()
-            self._waiting.setdefault(origin, deque()).append(turn)
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await turn
-            except TimeoutError:
-                raise UpstreamError(
-                    f"No connection to {origin.host} was free",
-                    f"all {self._per_origin} were in use for {self._connect_timeout_s:g} s",
-                    "raise max_connections_per_upstream",
-                    phase="dial",
-                    status=503,
-                ) from None
+            await self._turn(origin, deadline)
+
+    async def _turn(self, origin: Origin, deadline: float) -> None:
+        """Wait, in order, until a connection to `origin` is free or may be made. Raises UpstreamError at `deadline`."""
+        turn = self._loop.create_future()
+        waiting = self._waiting.setdefault(origin, deque())
+        waiting.append(turn)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await turn
+        except TimeoutError:
+            raise UpstreamError(
+                f"No connection to {origin.host} was free",
+                f"all {self._per_origin} were in use for {self._connect_timeout_s:g} s",
+                "raise max_connections_per_upstream",
+                phase="dial",
+                status=503,
+            ) from None
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._wake(origin)  # the turn had been given to one who is gone: hand it on
+            raise
+        finally:
+            if turn in waiting:
+                waiting.remove(turn)
+            if not waiting and self._waiting.get(origin) is waiting:
+                del self._waiting[origin]
 
     async def _dial(self, origin: Origin, connection: Connection) -> UpstreamConnection:
         self._dialling[origin] = self._dialling.get(origin, 0) + 1
+        conn = None
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 addresses = await guard.resolve(
@@ -260,6 +294,10 @@ class Pool:
             ) from None
         finally:
             self._dialling[origin] -= 1
+            if not self._dialling[origin]:
+                del self._dialling[origin]
+            if conn is None:
+                self._wake(origin)  # the place is free again
         return conn
 
     async def _connect(self, origin: Origin, connection: Connection, addresses: list[str]) -> UpstreamConnection:
@@ -311,8 +349,11 @@ class Pool:
     def _forget(self, conn: UpstreamConnection) -> None:
         conn.on_idle_lost = None
         idle = self._idle.get(conn.origin)
-        if idle and conn in idle:
-            idle.remove(conn)
+        if idle is not None:
+            if conn in idle:
+                idle.remove(conn)
+            if not idle:
+                del self._idle[conn.origin]
         live = self._open.get(conn.origin)
         if live is not None:
             live.discard(conn)
@@ -339,8 +380,7 @@ class Pool:
         for live in list(self._open.values()):
             for conn in list(live):
                 if conn.deadline and now > conn.deadline:
-                    conn.deadline = 0.0
-                    conn.abort()
+                    conn.expire()
         self._sweep = self._loop.call_later(1.0, self._enforce)
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ that something was there, and so that offsets in a recorded message stay those o
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote_to_bytes
 
 HEADERS = frozenset(
     {
@@ -29,14 +30,25 @@ QUERY = (b"x-amz-signature", b"x-amz-security-token", b"x-amz-s3session-token", 
 _PARAMETER = re.compile(rb"(?i)([?&](?:" + b"|".join(re.escape(name) for name in QUERY) + rb")=)([^&\s#]*)")
 
 
+_ANY_PARAMETER = re.compile(rb"([?&]([^=&#\s]*)=)([^&\s#]*)")
+_NAMES = frozenset(QUERY)
+
+
 def _mask_parameter(match: re.Match[bytes]) -> bytes:
     return match.group(1) + b"*" * len(match.group(2))
+
+
+def _mask_escaped(match: re.Match[bytes]) -> bytes:
+    hidden = unquote_to_bytes(match.group(2)).lower() in _NAMES
+    return match.group(1) + (b"*" * len(match.group(3)) if hidden else match.group(3))
 
 
 def target(value: bytes) -> bytes:
     """Return a request target, or a whole request line, with secret-bearing query parameters masked."""
     if b"?" not in value or b"=" not in value:
         return value
+    if b"%" in value:  # a name may be spelt with escapes: X-Amz-Security-%54oken
+        return _ANY_PARAMETER.sub(_mask_escaped, value)
     return _PARAMETER.sub(_mask_parameter, value)
 
 
@@ -69,9 +81,20 @@ def head(raw: bytes, headers: list[tuple[bytes, bytes]], lines: list[bytes]) -> 
     return masked + b"\r\n" + b"".join([one + b"\r\n" for one in out]) + b"\r\n"
 
 
-def secrets(data: bytes, values: tuple[bytes, ...]) -> bytes:
-    """Return `data` with every occurrence of each of `values` masked; used on what a target says in an error."""
+def secrets(data: bytes, values: tuple[bytes, ...], *, cut: bool = False) -> bytes:
+    """Return `data` with every occurrence of each of `values` masked; used on what a target says in an error.
+
+    `cut` says that `data` broke off: what it ends with is then masked too where one of `values` may have begun.
+    """
     for value in values:
         if value and value in data:
             data = data.replace(value, b"*" * len(value))
-    return data
+    if not cut:
+        return data
+    hidden = 0
+    for value in values:
+        for size in range(min(len(value) - 1, len(data)), hidden, -1):
+            if data.endswith(value[:size]):
+                hidden = size
+                break
+    return data[: len(data) - hidden] + b"*" * hidden

@@ -18,9 +18,12 @@ from narrows.session.aws import endpoints, errors, outbound, resolve
 from narrows.session.aws.models import Models
 from narrows.session.call import BodyPipe, Call, Outbound, PassBody
 from narrows.wire import aws_chunked, eventstream, sigv2, sigv4
+from narrows.wire.http1 import RequestHead
 
 _S3_SERVICES = frozenset({"s3", "s3express", "s3-outposts", "s3-object-lambda"})
 _DOTS = re.compile(rb"(?i)/(?:\.|%2e){1,2}(?:/|$)")
+_REGION = re.compile(r"[a-z]{2,8}(?:-[a-z0-9]{1,16}){1,5}")
+_SIGNATURE = re.compile(rb"Signature=([0-9a-f]{64})")
 _BUCKET_REGIONS = 4096
 """Buckets whose region is remembered; the oldest is forgotten first."""
 
@@ -255,7 +258,9 @@ class AwsHandler:
         region = region or connection.region or "us-east-1"
         scheme, host, port, prefix, region = self._place(call, target, connection, region)
         path = self._path(call, prefix, target, bool(connection.endpoint) or call.form == "endpoint")
-        host_header = host if port == (443 if scheme == "https" else 80) else f"{host}:{port}"
+        host_header = f"[{host}]" if ":" in host else host
+        if port != (443 if scheme == "https" else 80):
+            host_header += f":{port}"
         key = self._upstream_keys.get(
             credentials.access_key_id, credentials.secret_access_key, amz_date[:8], region, target.signing_name
         )
@@ -308,7 +313,7 @@ class AwsHandler:
                 target=path,
                 host=host,
                 payload_hash=self._presigned_payload(call, claim),
-                signed_headers=claim.signed_headers if claim else (b"host",),
+                signed_headers=claim.signed_headers if claim else _signed_v2(head),
                 framing=framing,
                 credentials=credentials,
                 key=key,
@@ -406,11 +411,20 @@ class AwsHandler:
         return bodies.ResignedEvents(verifier, signer, self._clock)
 
     def secrets(self, out: Outbound) -> tuple[bytes, ...]:
-        """What must not come back to the client: the secret key and the session token, also as in a URL."""
-        token, secret = out.credentials.session_token, out.credentials.secret_access_key
-        if not token:
-            return (secret.encode("ascii"),)
-        return token.encode("ascii"), quote(token, safe="-_.~").encode("ascii"), secret.encode("ascii")
+        """What must not come back to the client: secret key, session token, and the signature that we made.
+
+        In every spelling that a target is known to answer in: as in a URL, escaped for JSON, and as the hexadecimal
+        bytes in which S3's SignatureDoesNotMatch repeats the canonical request.
+        """
+        found = [out.credentials.secret_access_key.encode("ascii")]
+        if out.credentials.session_token:
+            found.append(out.credentials.session_token.encode("ascii"))
+        found += _SIGNATURE.findall(out.head)
+        spellings: dict[bytes, None] = {}
+        for secret in found:
+            for one in _spellings(secret):
+                spellings[one] = None
+        return tuple(sorted(spellings, key=len, reverse=True))
 
     def elsewhere(self, call: Call, status: int, headers: list[tuple[bytes, bytes]]) -> bool:
         """S3 says that the bucket lives in another region: remember it (endpoint form only; in proxy form the
@@ -418,8 +432,8 @@ class AwsHandler:
         target = call.meaning
         if call.form != "endpoint" or target.service != "s3" or status not in (301, 307, 400) or not target.bucket:
             return False
-        region = next((value for name, value in headers if name == b"x-amz-bucket-region"), b"").decode("ascii")
-        if not region or not region.replace("-", "").isalnum():
+        region = next((value for name, value in headers if name == b"x-amz-bucket-region"), b"").decode("latin-1")
+        if not _REGION.fullmatch(region):
             return False
         if self._bucket_region.get(target.bucket, target.region) == region:
             return False
@@ -451,12 +465,33 @@ class AwsHandler:
         )
 
 
+def _spellings(secret: bytes) -> tuple[bytes, ...]:
+    escaped = quote(secret, safe="-_.~")
+    lower = re.sub(r"%[0-9A-F]{2}", lambda match: match[0].lower(), escaped)
+    return (
+        secret,
+        escaped.encode("ascii"),
+        lower.encode("ascii"),
+        quote(escaped, safe="").encode("ascii"),
+        secret.replace(b"/", b"\\/"),
+        secret.hex(" ").encode("ascii"),
+        secret.hex(" ").upper().encode("ascii"),
+        secret.hex().encode("ascii"),
+    )
+
+
 @lru_cache(maxsize=1024)
 def _endpoint(url: str) -> tuple[str, str, int, str]:
     """Scheme, host, port and base path of a connection's endpoint."""
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return parts.scheme, parts.hostname or "", port, parts.path.rstrip("/")
+
+
+def _signed_v2(head: RequestHead) -> tuple[bytes, ...]:
+    """What a SigV2 signature covers, as names that SigV4 signs: S3 accepts no x-amz-* header unsigned."""
+    names = {b"host"} | {name for name, _value in head.headers if name[:6] == b"x-amz-"} - {b"x-amz-security-token"}
+    return tuple(sorted(names))
 
 
 def _host_matches(host: str, patterns: tuple[str, ...]) -> bool:

@@ -31,7 +31,12 @@ HOP = frozenset(
 )
 """Headers of one hop (RFC 9110 section 7.6.1), and those that are written anew."""
 
-_DROP = HOP | {b"authorization", b"x-amz-security-token", b"x-amz-date", b"date"}
+_OF_UPGRADE = frozenset({b"http2-settings"})
+"""Goes with `Upgrade: h2c`, an offer that is passed over."""
+
+_DROP = HOP | _OF_UPGRADE | {b"authorization", b"x-amz-security-token", b"x-amz-date", b"date"}
+
+_DROP_PRESIGNED = HOP | _OF_UPGRADE | {b"authorization", b"x-amz-security-token"}
 
 _SIGNED = frozenset({b"content-type", b"content-md5"})
 """Signed whenever present, beside host and every x-amz-*."""
@@ -55,17 +60,17 @@ PRESIGN_SECONDS = 300
 """Validity of a presigned request as it leaves the gateway; it is used at once."""
 
 
-def named_by_connection(head: RequestHead) -> frozenset[bytes]:
-    """Headers that the client's Connection header names as belonging to this hop only.
+def named_by_connection(head: RequestHead) -> None:
+    """Raise Refusal where the Connection header names a header that came and is not of this hop anyway.
 
-    A client must not be able to strip a header that it signed, or that AWS acts on: such a request is refused.
+    A client must not be able to strip a header that it signed, or that AWS acts on, on the way: what was verified
+    would not be what is sent.
     """
     value = head.get(b"connection")
     if value is None:
-        return frozenset()
-    names = frozenset(part.strip().lower() for part in value.split(b",")) - {b"keep-alive", b"close", b""}
-    for name in names:
-        if name.startswith(b"x-amz-") or name in _SIGNED or name in (b"host", b"authorization", b"content-length"):
+        return
+    for name in {part.strip().lower() for part in value.split(b",")} - HOP - _OF_UPGRADE:
+        if head.get(name) is not None:
             raise Refusal(
                 "The Connection header names a header that is part of the call",
                 name.decode("latin-1"),
@@ -73,7 +78,6 @@ def named_by_connection(head: RequestHead) -> frozenset[bytes]:
                 status=400,
                 aws_code="InvalidRequest",
             )
-    return names
 
 
 def build(
@@ -97,13 +101,13 @@ def build(
     read path and query when it signed (`sigv4.Verified`). Raises Refusal for a Connection header
     that names part of the call.
     """
-    dropped = named_by_connection(head)
+    named_by_connection(head)
     host_value = host.encode("ascii")
     date_value = amz_date.encode("ascii")
     to_sign: list[tuple[bytes, bytes]] = [(b"host", host_value), (b"x-amz-date", date_value)]
     out = [b"Host: " + host_value]
     for (name, value), line in zip(head.headers, head.lines, strict=True):
-        if name in _DROP or name in dropped:
+        if name in _DROP:
             continue
         out.append(line)
         if name[:6] == b"x-amz-" or name in _SIGNED or (name in client_signed and name not in _NEVER_SIGNED):
@@ -160,7 +164,7 @@ def build_presigned(
     `target` is already without the client's authentication. It stays query-signed, since some parameters mean
     something only there (headers hoisted into the query). The same headers are signed as the client signed.
     """
-    dropped = named_by_connection(head) | {b"authorization", b"x-amz-security-token"}
+    named_by_connection(head)
     scope = f"{amz_date[:8]}/{region}/{service}/aws4_request"
     parameters = [
         ("X-Amz-Algorithm", "AWS4-HMAC-SHA256"),
@@ -177,12 +181,14 @@ def build_presigned(
     headers = [(b"host", host_value)]
     out = [b"Host: " + host_value]
     for (name, value), line in zip(head.headers, head.lines, strict=True):
-        if name in HOP or name in dropped:
+        if name in _DROP_PRESIGNED:
             continue
         out.append(line)
         headers.append((name, value))
     if framing:
         out.append(framing)
+        name, _, value = framing.partition(b": ")
+        headers.append((name.lower(), value))
     canonical = sigv4.canonical_request(
         head.method, full, headers, tuple(sorted(signed_headers)), payload_hash, service, encoding=encoding
     )
