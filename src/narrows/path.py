@@ -418,7 +418,7 @@ class Exchange:
             self.record.open(ids.NIL, facts, b"", whole=True, buffered=False)
             return
         body = self.body
-        raw = scrub.head(head.raw, head.headers, head.lines)
+        raw = scrub.head(head.raw, head.lines, head.shape)
         whole = body is None or body.done
         if body is not None and body.raw:
             raw += b"".join(body.raw)

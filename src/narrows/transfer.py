@@ -352,7 +352,7 @@ class Answer:
         self.delimited = head.framing != UNTIL_CLOSE
         self.keep = keep and (self.delimited or self._mask) and not (self._dechunk and not self._mask)
         self.started = False
-        self._raw: list[Bytes] = [self._clean(scrub.head(head.raw, head.headers, head.lines))]
+        self._raw: list[Bytes] = [self._clean(scrub.head(head.raw, head.lines, head.shape))]
         self._request = request
         self._out: list[Bytes] = [] if self._mask else [self._clean(self._client_head())]
         self._size = 0
@@ -366,17 +366,22 @@ class Answer:
         `length` replaces what the target said of the body's; `decoded` says that the body has no coding any more.
         """
         head, request = self._head, self._request
-        hop = any(name in _RESPONSE_HOP for name, _value in head.headers)
-        if not hop and length < 0 and head.minor == 1 and self.keep and request.minor == 1:
+        key = ("client", self._dechunk, length >= 0, decoded)
+        places = head.shape.plans.get(key)
+        if places is None:
+            skip = set(_RESPONSE_HOP)
+            if self._dechunk or length >= 0:
+                skip |= {b"transfer-encoding", b"trailer"}
+            if length >= 0:
+                skip.add(b"content-length")
+            if decoded:
+                skip.add(b"content-encoding")
+            places = [at for at, name in enumerate(head.shape.names) if name not in skip]
+            head.shape.remember(key, places)
+        lines = head.lines
+        if length < 0 and len(places) == len(lines) and head.minor == 1 and self.keep and request.minor == 1:
             return head.raw
-        skip = set(_RESPONSE_HOP)
-        if self._dechunk:
-            skip |= {b"transfer-encoding", b"trailer"}
-        if length >= 0:
-            skip |= {b"transfer-encoding", b"trailer", b"content-length"}
-        if decoded:
-            skip.add(b"content-encoding")
-        kept = [line for (name, _value), line in zip(head.headers, head.lines, strict=True) if name not in skip]
+        kept = [lines[at] for at in places]
         if length >= 0:
             kept.append(b"Content-Length: %d" % length)
         if not self.keep:
@@ -384,7 +389,7 @@ class Answer:
         elif request.minor == 0:
             kept.append(b"Connection: keep-alive")
         first = b"HTTP/1.1 %d %s" % (head.status, head.reason)
-        return first + b"\r\n" + b"".join([line + b"\r\n" for line in kept]) + b"\r\n"
+        return b"\r\n".join([first, *kept, b"", b""])
 
     async def until_end(self) -> None:
         """Relay everything but the last bytes; returns when the answer is whole. Raises UpstreamError, ClientGone."""

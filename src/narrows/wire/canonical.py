@@ -121,7 +121,7 @@ def header_block(headers: Headers, names: tuple[bytes, ...]) -> tuple[bytes, byt
         if found is None:
             return b"", name, unsigned
         lines.append(name + b":" + found + b"\n")
-    return _trim(b"".join(lines)), None, unsigned
+    return trim(b"".join(lines)), None, unsigned
 
 
 def shaped_block(headers: Headers, shape: Shape, names: tuple[bytes, ...]) -> tuple[bytes, bytes | None, list[bytes]]:
@@ -140,7 +140,7 @@ def shaped_block(headers: Headers, shape: Shape, names: tuple[bytes, ...]) -> tu
     if missing is not None:
         return b"", missing, unsigned
     lines = b"\n".join([name + headers[at][1] for name, at in places]) + b"\n"
-    return _trim(lines), None, unsigned
+    return trim(lines), None, unsigned
 
 
 def whole_block(headers: Headers) -> tuple[bytes, bytes]:
@@ -151,10 +151,10 @@ def whole_block(headers: Headers) -> tuple[bytes, bytes]:
     if len({name for name, _ in ordered}) != len(ordered):
         merged = tuple(dict.fromkeys([name for name, _ in ordered]))
         return header_block(headers, merged)[0], b";".join(merged)
-    return _trim(lines), names
+    return trim(lines), names
 
 
-def _trim(lines: bytes) -> bytes:
+def trim(lines: bytes) -> bytes:
     """Make runs of white space inside values one space (the block as a whole is tested first: they are rare)."""
     if b"  " not in lines and b"\t" not in lines:
         return lines

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote_to_bytes
 
+from narrows.wire.shape import Shape
+
 HEADERS = frozenset(
     {
         b"authorization",
@@ -24,8 +26,8 @@ HEADERS = frozenset(
 )
 """Headers (lower case) whose values are, or may hold, a lease or an upstream secret."""
 
-QUERY = (b"x-amz-signature", b"x-amz-security-token", b"x-amz-s3session-token", b"signature", b"key")
-"""Query parameters (lower case) that carry a signature, a session token or an API key."""
+QUERY = (b"x-amz-signature", b"x-amz-security-token", b"x-amz-s3session-token", b"signature")
+"""Query parameters (lower case) that carry a signature or a session token."""
 
 _PARAMETER = re.compile(rb"(?i)([?&](?:" + b"|".join(re.escape(name) for name in QUERY) + rb")=)([^&\s#]*)")
 
@@ -60,25 +62,24 @@ def line(value: bytes) -> bytes:
     return value[:start] + b"*" * (len(value) - start)
 
 
-def head(raw: bytes, headers: list[tuple[bytes, bytes]], lines: list[bytes]) -> bytes:
+def head(raw: bytes, lines: list[bytes], shape: Shape) -> bytes:
     """Return a whole head with every secret-bearing value masked; same length as `raw`.
 
-    `headers` are its parsed headers (names lower case) and `lines` its raw header lines, in the same order. A head
-    that needs no masking is returned as it is.
+    `lines` are its header lines as received, `shape` that of its headers. A head that needs no masking is returned
+    as it is.
     """
+    places = shape.plans.get("scrub")
+    if places is None:
+        places = [at for at, name in enumerate(shape.names) if name in HEADERS]
+        shape.remember("scrub", places)
     start_line = raw[: raw.index(b"\r\n", 2)]
     masked = target(start_line)
-    dirty = masked is not start_line
-    out = lines
-    for i, (name, _value) in enumerate(headers):
-        if name in HEADERS:
-            if out is lines:
-                out = list(lines)
-            out[i] = line(lines[i])
-            dirty = True
-    if not dirty:
+    if not places and masked is start_line:
         return raw
-    return masked + b"\r\n" + b"".join([one + b"\r\n" for one in out]) + b"\r\n"
+    out = list(lines)
+    for at in places:
+        out[at] = line(lines[at])
+    return masked + b"\r\n" + b"\r\n".join([*out, b"", b""])
 
 
 def secrets(data: bytes, values: tuple[bytes, ...], *, cut: bool = False) -> bytes:

@@ -352,20 +352,45 @@ def sign(
     `signing_key` of the secret for `date`, `region`, `service`; `encoding` comes from `Verified` where a
     client's request goes on.
     """
-    path, _, query = target.partition(b"?")
+    if date != amz_date[:8]:
+        raise ValueError("the scope's day is the day of the date")
     block, names = canonical.whole_block(headers)
+    return sign_block(
+        method, target, block, names, payload_hash, credentials, key, amz_date, region, service, encoding
+    )
+
+
+def block_of(fields: list[tuple[bytes, list[bytes]]]) -> bytes:
+    """The canonical lines of fields in order: (`name:`, its values as received)."""
+    lines = [name + (values[0] if len(values) == 1 else b",".join(values)) for name, values in fields]
+    return canonical.trim(b"\n".join(lines) + b"\n")
+
+
+def sign_block(
+    method: bytes,
+    target: bytes,
+    block: bytes,
+    names: bytes,
+    payload_hash: bytes,
+    credentials: Credentials,
+    key: bytes,
+    amz_date: str,
+    region: str,
+    service: str,
+    encoding: int,
+) -> tuple[bytes, str]:
+    """As `sign`, for canonical header lines that are made already: `block`, over `names` joined by `;`."""
+    path, _, query = target.partition(b"?")
     request = _join(
         method, canonical.path(path, service, encoding), canonical.query(query, encoding), block, names, payload_hash
     )
-    scope = f"{date}/{region}/{service}/aws4_request"
+    scope = f"{amz_date[:8]}/{region}/{service}/aws4_request"
     signature = _signature(key, amz_date, scope, request)
-    value = b"AWS4-HMAC-SHA256 Credential=%b/%b, SignedHeaders=%b, Signature=%b" % (
-        credentials.access_key_id.encode(),
-        scope.encode(),
-        names,
-        signature.encode(),
+    value = (
+        f"AWS4-HMAC-SHA256 Credential={credentials.access_key_id}/{scope}, "
+        f"SignedHeaders={names.decode('latin-1')}, Signature={signature}"
     )
-    return value, signature
+    return value.encode("latin-1"), signature
 
 
 class ChunkSigner:

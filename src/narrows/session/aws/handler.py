@@ -109,7 +109,7 @@ class AwsHandler:
     def claims(self, call: Call) -> bool:
         """True for anything signed the AWS way. Raises AuthError when it is signed and malformed."""
         head = call.head
-        claim = sigv4.parse(head.method, head.target, head.headers)
+        claim = sigv4.parse(head.method, head.target, head.headers, head.shape)
         claim_v2 = None if claim is not None else sigv2.parse(head.method, head.target, head.headers)
         if claim is None and claim_v2 is None:
             return False
@@ -235,7 +235,9 @@ class AwsHandler:
         digest = None
         if sigv4.needs_body_hash(claim):
             digest = sha256(call.body or b"").hexdigest()
-        proof.verified = sigv4.verify(claim, head.method, head.target, head.headers, proof.key, call.now_s, digest)
+        proof.verified = sigv4.verify(
+            claim, head.method, head.target, head.headers, proof.key, call.now_s, digest, head.shape
+        )
 
     def _virtual_bucket(self, call: Call) -> str:
         """The bucket in the Host header, where it stands there and not in the path."""

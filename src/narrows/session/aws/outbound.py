@@ -101,37 +101,62 @@ def build(
     read path and query when it signed (`sigv4.Verified`). Raises Refusal for a Connection header
     that names part of the call.
     """
-    named_by_connection(head)
-    host_value = host.encode("ascii")
-    date_value = amz_date.encode("ascii")
-    to_sign: list[tuple[bytes, bytes]] = [(b"host", host_value), (b"x-amz-date", date_value)]
-    out = [b"Host: " + host_value]
-    for (name, value), line in zip(head.headers, head.lines, strict=True):
-        if name in _DROP:
-            continue
-        out.append(line)
-        if name[:6] == b"x-amz-" or name in _SIGNED or (name in client_signed and name not in _NEVER_SIGNED):
-            to_sign.append((name, value))
+    shape, lines = head.shape, head.lines
+    if b"connection" in shape.index:
+        named_by_connection(head)
+    token = credentials.session_token.encode("ascii") if credentials.session_token else b""
+    plan_key = ("outbound", client_signed, bool(token))
+    plan = shape.plans.get(plan_key)
+    if plan is None:
+        plan = _plan(shape.names, client_signed, with_token=bool(token))
+        shape.remember(plan_key, plan)
+    kept, signed, names = plan
+    host_value, date_value = host.encode("ascii"), amz_date.encode("ascii")
+    values = [value for _name, value in head.headers]
+    values += (host_value, date_value, token)
+    block = sigv4.block_of([(name, [values[at] for at in places]) for name, places in signed])
+    authorization, seed = sigv4.sign_block(
+        head.method, target, block, names, payload_hash, credentials, key, amz_date, region, service, encoding
+    )
+    out = [b"Host: " + host_value, *[lines[at] for at in kept]]
     if framing:
         out.append(framing)
     out.append(b"X-Amz-Date: " + date_value)
     start = head.method + b" " + target + b" HTTP/1.1"
-    recorded = out
-    if credentials.session_token:
-        token = credentials.session_token.encode("ascii")
-        to_sign.append((b"x-amz-security-token", token))
-        recorded = [*out, b"X-Amz-Security-Token: " + b"*" * len(token)]
-        out.append(b"X-Amz-Security-Token: " + token)
-    authorization, seed = sigv4.sign(
-        head.method, target, to_sign, payload_hash, credentials, key, amz_date, amz_date[:8], region, service,
-        encoding=encoding,
-    )  # fmt: skip
-    sent = _join(start, out, b"Authorization: " + authorization)
-    return sent, _join(start, recorded, b"Authorization: " + b"*" * len(authorization)), seed
+    shown = start + b"\r\n" + b"\r\n".join(out)
+    if not token:
+        return (
+            shown + b"\r\nAuthorization: " + authorization + b"\r\n\r\n",
+            shown + b"\r\nAuthorization: " + b"*" * len(authorization) + b"\r\n\r\n",
+            seed,
+        )
+    return (
+        b"%b\r\nX-Amz-Security-Token: %b\r\nAuthorization: %b\r\n\r\n" % (shown, token, authorization),
+        b"%b\r\nX-Amz-Security-Token: %b\r\nAuthorization: %b\r\n\r\n"
+        % (shown, b"*" * len(token), b"*" * len(authorization)),
+        seed,
+    )
 
 
-def _join(start: bytes, lines: list[bytes], last: bytes) -> bytes:
-    return start + b"\r\n" + b"\r\n".join(lines) + b"\r\n" + last + b"\r\n\r\n"
+_Plan = tuple[list[int], list[tuple[bytes, list[int]]], bytes]
+
+
+def _plan(names: tuple[bytes, ...], client_signed: tuple[bytes, ...], *, with_token: bool) -> _Plan:
+    """What follows from the field names: the lines that go on, what is signed from where, and its names.
+
+    Places past the client's own fields stand for host, date and token, in this order.
+    """
+    size = len(names)
+    kept = [at for at, name in enumerate(names) if name not in _DROP]
+    signed: dict[bytes, list[int]] = {b"host": [size], b"x-amz-date": [size + 1]}
+    if with_token:
+        signed[b"x-amz-security-token"] = [size + 2]
+    for at in kept:
+        name = names[at]
+        if name[:6] == b"x-amz-" or name in _SIGNED or (name in client_signed and name not in _NEVER_SIGNED):
+            signed.setdefault(name, []).append(at)
+    ordered = sorted(signed)
+    return kept, [(name + b":", signed[name]) for name in ordered], b";".join(ordered)
 
 
 def strip_presign(target: bytes, *, v2: bool) -> bytes:
