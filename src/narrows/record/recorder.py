@@ -137,8 +137,8 @@ class Recorder:
         self._fill = self._segment_head(0)
         self._refusal = None
         loop.add_reader(self._writer.fileno(), self._on_signal)
-        self._thread = threading.Thread(target=self._writer.run, name=f"recorder {self._name}", daemon=True)
-        self._thread.start()
+        self._runner = threading.Thread(target=self._writer.run, name=f"recorder {self._name}", daemon=True)
+        self._runner.start()
         _live.add(self)
 
     @property
@@ -262,7 +262,7 @@ class Recorder:
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._thread.join()
+        self._runner.join()
         self._loop.remove_reader(self._writer.fileno())
         if self._failed is None and self._writer.error is not None:
             self._fail(self._writer.error)
