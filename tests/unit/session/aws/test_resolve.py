@@ -217,7 +217,7 @@ S3_CASES = [
     ("GET", "/b/k?acl", "GetObjectAcl", "s3:GetObjectAcl", "b", "k"),
     ("GET", "/b/k?response-content-type=text%2Fplain&x-id=GetObject", "GetObject", "s3:GetObject", "b", "k"),
     ("GET", "/b/k?AWSAccessKeyId=a&Signature=s&Expires=1", "GetObject", "s3:GetObject", "b", "k"),
-    ("PUT", "/b/k?AWSAccessKeyId=a&Signature=s&content-type=t&content-md5=m&Expires=1", "PutObject", "s3:PutObject", "b", "k"),
+    ("PUT", "/b/k?AWSAccessKeyId=a&Signature=s&content-type=t&content-md5=m", "PutObject", "s3:PutObject", "b", "k"),
     ("GET", "/b/k?X-Amz-Algorithm=a&X-Amz-Signature=s", "GetObject", "s3:GetObject", "b", "k"),
     ("HEAD", "/b/k", "HeadObject", "s3:GetObject", "b", "k"),
     ("HEAD", "/b", "HeadBucket", "s3:ListBucket", "b", ""),
