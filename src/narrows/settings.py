@@ -104,7 +104,6 @@ class Settings:
     log_origin: str = _setting(
         "", "Origin line of the log's checkpoints, a host and path you own; empty: made from the host's name."
     )
-    clock_skew_s: int = _setting(900, "Largest age of a signature (AWS allows 15 minutes).", low=1)
 
     def __post_init__(self) -> None:
         """Check every field against its type and limits."""

@@ -183,6 +183,7 @@ class Control:
             loop.add_signal_handler(number, self._stop)
         self._child.on_orphaned(loop, self._stop)
         sessions = spawn(self._end_sessions(), name="end sessions")
+        spawn(asyncio.to_thread(index_models, self._settings.data), name="index AWS models")
         try:
             with socket.socket(fileno=self._child.api_fd) as listening:
                 await self._server.serve([listening])
@@ -243,6 +244,13 @@ def idle_sessions(store: _Sessions, index: _LastSeen, now_ns: int, idle_s: int) 
         if last_ns < before:
             found.append(session.id)
     return found
+
+
+def index_models(data: Path) -> None:
+    """Index the models of all AWS services once per version, so that no call waits for its service's."""
+    models = Models(data / "cache")
+    if not models.complete:
+        models.build_all()
 
 
 def describer(settings: Settings) -> Describe:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 import socket
 import stat
 from pathlib import Path
@@ -19,6 +20,7 @@ from narrows.settings import Settings
 if TYPE_CHECKING:
     from narrows.record.log.note import SigningKey
 
+_EMPTIED = frozenset({"lock", "recovered.json"})
 FOLDERS = ("keys", "run", "wal", "objects", "log", "cache")
 
 
@@ -112,6 +114,9 @@ def recover(data: Path) -> int:
     Raises NarrowsError if what was found cannot be recorded: then nothing may be started.
     """
     wal = data / "wal"
+    for path in list(wal.iterdir()):
+        if path.is_dir() and _recovered(path) and {one.name for one in path.iterdir()} <= _EMPTIED:
+            shutil.rmtree(path)  # sealed whole, recovered, and nothing set aside: only its lock and mark are left
     left = [path for path in wal.iterdir() if path.is_dir() and path.name[0] != "." and not _recovered(path)]
     if not left:
         return 0

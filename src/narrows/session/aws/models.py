@@ -254,7 +254,13 @@ class Models:
             self._records(signing, services)
             if progress is not None:
                 progress(done, len(names), signing)
+        self._write("complete.json", len(names))
         return len(names)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the cache on disk holds every service (`build_all` ran to its end for this version)."""
+        return bool(self._read("complete.json") == len(self.signing_names()))
 
     def service_model(self, service: str) -> ServiceModel:
         """botocore's full model of a service, for its shapes. Imports botocore; some milliseconds on first use."""
