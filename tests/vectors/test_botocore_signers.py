@@ -11,9 +11,9 @@ from unittest.mock import patch
 from urllib.parse import quote, urlsplit
 
 import pytest
-from botocore import auth  # type: ignore[import-untyped]
-from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
-from botocore.credentials import Credentials as BotoCredentials  # type: ignore[import-untyped]
+from botocore import auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials as BotoCredentials
 
 from narrows.wire import canonical, sigv2, sigv4
 
@@ -28,7 +28,7 @@ CASES = 150
 
 @contextmanager
 def frozen() -> Iterator[None]:
-    with patch.object(auth, "get_current_datetime", return_value=NOW), patch.object(auth.time, "time", lambda: NOW_S):
+    with patch.object(auth, "get_current_datetime", return_value=NOW), patch("time.time", lambda: NOW_S):
         yield
 
 
@@ -78,12 +78,13 @@ def request(rng: random.Random, s3: bool) -> AWSRequest:
 
 def on_the_wire(made: AWSRequest) -> tuple[bytes, bytes, Headers, bytes]:
     """Method, target, received headers and body of a signed botocore request."""
-    parts = urlsplit(made.url)
+    parts = urlsplit(str(made.url))
     target = (parts.path or "/") + ("?" + parts.query if parts.query else "")
     headers = [(name.lower().encode(), value.strip().encode()) for name, value in made.headers.items()]
     if not any(name == b"host" for name, _ in headers):
         headers.append((b"host", parts.netloc.encode()))
-    return made.method.encode(), target.encode(), headers, made.data or b""
+    assert isinstance(made.data, bytes)
+    return str(made.method).encode(), target.encode(), headers, made.data
 
 
 HEADER_FORMS: list[tuple[str, Callable[..., auth.SigV4Auth]]] = [
@@ -185,7 +186,7 @@ def test_sigv2_query_form(token: str | None) -> None:
         made = request(rng, s3=True)
         made.data = b""
         in_host = rng.random() < 0.5
-        raw_path = urlsplit(made.url).path or "/"
+        raw_path = urlsplit(str(made.url)).path or "/"
         made.auth_path = f"/some-bucket{raw_path}" if in_host else None
         for name in ("User-Agent", "X-Amzn-Trace-Id", "X-Custom", "Range"):
             del made.headers[name]

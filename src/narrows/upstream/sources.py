@@ -82,7 +82,7 @@ class Sources:
         """Credentials of `source.role_arn` for one session, in the name of its principal. Raises
         CredentialError.
         """
-        from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+        from botocore.exceptions import BotoCoreError, ClientError
 
         request = assume_role_request(source, lease)
         try:
@@ -90,7 +90,7 @@ class Sources:
             key_id, secret, token = given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"]
             expires_ns = int(given["Expiration"].timestamp()) * 1_000_000_000
         except ClientError as error:
-            failure = _sts_failure(source, error.response.get("Error", {}), base)
+            failure = _sts_failure(source, dict(error.response.get("Error", {})), base)
         # botocore's parser trips over what is not an answer of STS (a captive portal's page) in several ways.
         except (BotoCoreError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             failure = CredentialError(
@@ -115,8 +115,8 @@ class Sources:
         return Loaded(_checked(key_id, secret, token, f"variables {source.prefix}AWS_*"))
 
     def _from_chain(self, source: CredentialSource) -> Loaded:
-        import botocore.session  # type: ignore[import-untyped]
-        from botocore.credentials import RefreshableCredentials  # type: ignore[import-untyped]
+        import botocore.session
+        from botocore.credentials import RefreshableCredentials
         from botocore.exceptions import BotoCoreError, ClientError
 
         what = "no credentials from the AWS chain" + (f", profile {source.profile}" if source.profile else "")
@@ -141,7 +141,7 @@ class Sources:
                 # botocore has no public name for it; without one we would only know "soon" or "not soon".
                 at = getattr(found, "_expiry_time", None)
                 expires = None if at is None else int(at.timestamp()) * 1_000_000_000
-            return Loaded(_checked(frozen.access_key, frozen.secret_key, frozen.token or "", what[3:]), expires)
+            return Loaded(_checked(frozen.access_key or "", frozen.secret_key or "", frozen.token or "", what[3:]), expires)
         self._chains.pop(source.profile, None)
         raise CredentialError(
             what,
@@ -229,7 +229,7 @@ def _partition_region(role_arn: str) -> str:
 
 def _make_sts(source: CredentialSource, region: str, ca_file: str, base: Credentials) -> Any:
     import botocore.session
-    from botocore.config import Config  # type: ignore[import-untyped]
+    from botocore.config import Config
 
     options: dict[str, Any] = {
         "connect_timeout": 5,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 import struct
 import zlib
+from typing import Any
 from uuid import UUID
 
 import pytest
-from botocore import eventstream as boto  # type: ignore[import-untyped]
+from botocore import eventstream as boto
 
 from narrows.core.errors import ProtocolError
 from narrows.wire import canonical, eventstream, sigv4
@@ -71,9 +72,10 @@ def test_as_botocore_reads_it() -> None:
         (our,) = ours.feed(raw)
         assert our == message
         assert their.payload == our.payload
+        headers: Any = their.headers
         for name, header in our.headers.items():
             expected = header.value.bytes if isinstance(header.value, UUID) else header.value
-            assert their.headers[name] == expected
+            assert headers[name] == expected
     ours.finish()
 
 
