@@ -165,8 +165,10 @@ def _verdicts(summary: dict[str, Any], detail: dict[str, Any]) -> list[str]:
         f"that streams, 1 MiB uploads are at {_shown(summary, 'aws_1mb_up_vs_nginx_streaming')} and downloads at "
         f"{_shown(summary, 'aws_1mb_down_vs_nginx_streaming')}. In `strict`, of nginx as it comes, the worse direction",
         f"is at {_shown(summary, 'aws_1mb_strict_vs_nginx')}; the added median latency of a small call in `strict` is "
-        f"{_shown(summary, 'aws_small_strict_added_p50_ms')} ms. mitmproxy in the target keeps nothing; of one that "
-        f"records to a file, small calls in `buffered` are {_shown(summary, 'aws_small_vs_mitmproxy_recording')} times.",
+        f"{_shown(summary, 'aws_small_strict_added_p50_ms')} ms.",
+        "mitmproxy in the target keeps nothing. Of one that records to a file, small calls in `buffered` are "
+        f"{_shown(summary, 'aws_small_vs_mitmproxy_recording')}",
+        "times.",
         "",
     ]
 
