@@ -81,7 +81,7 @@ class Gateway:
                     keep = await self._connect(client, head)
                 else:
                     keep = await Exchange(self, client, head).run()
-                if not keep:
+                if not keep or client.last:
                     break
                 client.idle = True
                 client.deadline = self.loop.time() + self.limits.idle_s
@@ -154,6 +154,7 @@ class Exchange:
                 gateway.clock.wall_ns() / 1e9,
             )
             if client.tunnel_lease is not None:
+                self.call.proxy_lease = client.tunnel_lease
                 self.call.session = client.tunnel_lease.session  # until its own lease says whose it is
 
     # -- the way through --------------------------------------------------------------------------------------
@@ -244,8 +245,11 @@ class Exchange:
         call = self.call
         assert call is not None and call.connection is not None
         meaning = call.meaning
+        assert call.lease is not None
         decision = builtin.decide(
             call.connection,
+            call.lease.principal,
+            call.kind,
             call.facts.get("service", ""),
             call.facts.get("operation", ""),
             issues_credentials=bool(getattr(meaning, "issues_credentials", False)),
@@ -264,9 +268,11 @@ class Exchange:
         """Get credentials and a connection, and build what goes upstream."""
         call, handler, gateway = self.call, self.handler, self.gateway
         assert call is not None and handler is not None and call.lease is not None and call.connection is not None
-        credentials = gateway.credentials.cached(call.lease, call.connection)
-        if credentials is None:
-            credentials = await gateway.credentials.get(call.lease, call.connection)
+        credentials = None
+        if handler.needs_credentials:
+            credentials = gateway.credentials.cached(call.lease, call.connection)
+            if credentials is None:
+                credentials = await gateway.credentials.get(call.lease, call.connection)
         self.out = handler.outbound(call, credentials, gateway.amz_date())
         await self._dial(call.connection, fresh=False)
 
@@ -369,7 +375,9 @@ class Exchange:
             self.conn = None
         call, handler = self.call, self.handler
         assert call is not None and handler is not None and call.lease is not None and call.connection is not None
-        credentials = await self.gateway.credentials.get(call.lease, call.connection)
+        credentials = None
+        if handler.needs_credentials:
+            credentials = await self.gateway.credentials.get(call.lease, call.connection)
         self.out = handler.outbound(call, credentials, self.gateway.amz_date())
         await self._dial(call.connection, fresh=fresh)
 
@@ -377,7 +385,8 @@ class Exchange:
         """Pass the answer to the client as it comes, its end only once it is on record."""
         conn, request, out, handler = self.conn, self.head, self.out, self.handler
         assert conn is not None and request is not None and out is not None and handler is not None
-        keep = request.keep_alive and not self.client.ended and (self.upload is None or self.upload.done)
+        whole_upload = self.upload is None or self.upload.done
+        keep = request.keep_alive and whole_upload and not self.client.ended and not self.client.last
         secrets = handler.secrets(out) if head.status >= 300 and head.status != 304 else ()
         answer = Answer(self.client, conn, request, head, self.record, self.gateway, secrets, keep)
         self.answer = answer
@@ -484,7 +493,8 @@ class Exchange:
         self._drop_upstream()
         body_left = self.body is not None and not self.body.done
         head = self.head
-        keep = not (close or body_left or head is None) and head.keep_alive and head.method != b"CONNECT"
+        last = close or body_left or self.client.last
+        keep = not last and head is not None and head.keep_alive and head.method != b"CONNECT"
         answer, status = self._refusal_bytes(refusal, keep)
         self._open_record()
         facts = self._times({"status": status, "code": refusal.code, "error": str(refusal)})
@@ -524,7 +534,7 @@ class Exchange:
         call, handler = self.call, self.handler
         request_id = ids.text(self.record.id)
         if call is not None and handler is None and self.gateway.handlers and call.head.method != b"CONNECT":
-            handler = self.gateway.handlers[0]
+            handler = self.gateway.handlers[-1]  # nobody knows whose it is: the last one says so
         if call is not None and handler is not None:
             status, headers, body = handler.refusal(call, refusal, request_id)
         else:
@@ -568,8 +578,8 @@ class Exchange:
             try:
                 why = self.client.ended_because or "the client closed the connection"
                 self.record.close(raw, Outcome.CLIENT_GONE, self._times({"error": why}))
-            except RecorderFailed as error:
-                self.gateway.loop.call_exception_handler({"message": str(error), "exception": error})
+            except RecorderFailed:
+                return  # said once, when it failed; every exchange that ends after it would say the same
 
     def _drop_upstream(self) -> None:
         if self.upload is not None:
@@ -584,8 +594,8 @@ class Exchange:
         if self.record.opened and not self.record.closed:
             try:
                 self.record.ensure_closed(Outcome.INTERNAL, self._times({}))
-            except RecorderFailed as error:
-                self.gateway.loop.call_exception_handler({"message": str(error), "exception": error})
+            except RecorderFailed:
+                return  # as above
 
     def _continue(self) -> None:
         """Answer `Expect: 100-continue`, now that the decision is made or the body needed to make it."""

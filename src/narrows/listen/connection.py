@@ -32,6 +32,7 @@ class ClientConnection(asyncio.Protocol):
     `deadline` (loop time, seconds; 0 is none) is enforced by the listener's sweep: when it passes, the connection
     is closed. `peer` is `address:port`. `tunnel` is the host of an accepted CONNECT, else empty; `tunnel_lease`
     the session token that opened it. `ended_because` says why the gateway itself ended the connection, if it did.
+    `last` is set when the gateway stops: the request under way is the last one that this connection carries.
 
     A client that closes its sending side while its request runs counts as gone: a half-close cannot be told from a
     client that died, and going on would let the target work for nobody (nginx and Go's proxy read it the same way).
@@ -39,8 +40,8 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_body_waiter", "_drain_waiter", "_eof", "_loop", "_on_close", "_on_open", "_parser", "_paused",
-        "_reading_paused", "_to_discard", "closed", "deadline", "ended_because", "idle", "peer", "scheme",
-        "server_task", "transport", "tunnel", "tunnel_lease", "tunnel_port",
+        "_reading_paused", "_to_discard", "closed", "deadline", "ended_because", "idle", "last", "peer",
+        "scheme", "server_task", "transport", "tunnel", "tunnel_lease", "tunnel_port",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +65,7 @@ class ClientConnection(asyncio.Protocol):
         self.closed = False
         self.ended_because = ""
         self.idle = True
+        self.last = False
         self.deadline = 0.0
         self.peer = ""
         self.scheme = scheme

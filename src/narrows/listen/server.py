@@ -68,6 +68,7 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[socket.socket, float] = {}
         self._adopting = 0
+        self._draining = False
         self._sweep: asyncio.TimerHandle | None = None
         self._resume: asyncio.TimerHandle | None = None
         self.connections: set[ClientConnection] = set()
@@ -89,13 +90,24 @@ class Listener:
             self._drop_waiting(sock)
 
     async def drain(self, timeout_s: float) -> None:
-        """Close idle connections now and the others as they end; abort what is left after `timeout_s`."""
+        """Close idle connections now and the others after the request under way; abort what is left then.
+
+        Takes at most `timeout_s` and a second. A client that never pauses is told to go by `Connection: close`.
+        """
+        self._draining = True
         for client in list(self.connections):
+            client.last = True
             if client.idle:
                 client.close()
+        deadline = self._loop.time() + timeout_s
+        while self.connections or self._adopting:
+            left = deadline - self._loop.time()
+            if left <= 0:
+                break
+            running = [c.server_task for c in self.connections if c.server_task is not None]
+            # In steps, for those that are being adopted meanwhile.
+            await asyncio.wait(running, timeout=min(left, 0.1)) if running else await asyncio.sleep(0.01)
         tasks = [c.server_task for c in self.connections if c.server_task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=timeout_s)
         for client in list(self.connections):
             client.end("the gateway stopped")
         if tasks:
@@ -176,6 +188,7 @@ class Listener:
 
     def _opened(self, client: ClientConnection) -> asyncio.Task[Any]:
         self.connections.add(client)
+        client.last = self._draining
         return spawn(self._serve(client), name="client")
 
     def _closed(self, client: ClientConnection) -> None:
