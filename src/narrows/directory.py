@@ -149,7 +149,9 @@ _Signature = tuple[int, int, int]
 
 
 class FileDirectory:
-    """`core.ports.Directory` over the published file. Look-ups never block and take well under a microsecond.
+    """`core.ports.Directory` over the published file. Look-ups take well under a microsecond and do no I/O.
+
+    One exception: a connection or host that is not known costs a look at the file (a few microseconds).
 
     Until a first good file was read, every look-up refuses: no connection, and every session `unavailable`. A
     file that is missing or malformed later keeps the last good state; `problem` then says what is wrong.
@@ -204,9 +206,16 @@ class FileDirectory:
         return tuple(self._state.connections.values()) if self._state is not None else ()
 
     def connection(self, name: str) -> Connection | None:
-        """The registered connection of that name."""
+        """The registered connection of that name.
+
+        One that is not known is looked for in the file at once: a lease may be used the moment after its
+        connection was registered, before the next regular look. Callers ask only for names that a lease holds.
+        """
         state = self._state
-        return state.connections.get(name) if state is not None else None
+        found = state.connections.get(name) if state is not None else None
+        if found is None and self.refresh() and self._state is not None:
+            found = self._state.connections.get(name)
+        return found
 
     def claimants(self, host: str) -> tuple[Connection, ...]:
         """Every connection that claims `host` by its best match: the exact name, else the longest `*.suffix`.
@@ -225,8 +234,10 @@ class FileDirectory:
 
     def by_host(self, host: str) -> Connection | None:
         """The connection that claims a host name (lower case, no port); of several, the one registered
-        first."""
+        first. A host that is not known is looked for in the file at once, as a connection is."""
         found = self.claimants(host)
+        if not found and self.refresh():
+            found = self.claimants(host)
         return found[0] if found else None
 
     def session_ended(self, session: bytes) -> str:

@@ -52,6 +52,19 @@ def test_a_missing_file_refuses_everything(tmp_path: Path) -> None:
     assert "could not be read" in directory.problem
 
 
+def test_a_connection_works_at_once_after_its_publication(tmp_path: Path) -> None:
+    """A lease may be used before the next regular look at the file."""
+    path = tmp_path / "directory.json"
+    write(path, 1, [S3], {})
+    directory = FileDirectory(path)
+    assert directory.connection("prod") is None and directory.by_host("ec2.amazonaws.com") is None
+    write(path, 2, [S3, PROD], {})
+    assert directory.connection("prod") == PROD
+    write(path, 3, [S3, PROD, Connection("web", hosts=("example.org",))], {})
+    found = directory.by_host("example.org")
+    assert found is not None and found.name == "web"
+
+
 def test_look_ups_after_a_publication(tmp_path: Path) -> None:
     path = tmp_path / "directory.json"
     write(path, 3, [PROD, S3, TWIN], {SESSION: "killed"})
