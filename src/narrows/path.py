@@ -21,7 +21,7 @@ from typing import Any
 from narrows.core import ids
 from narrows.core.errors import CredentialError, NarrowsError, ProtocolError, RecorderFailed, Refusal, UpstreamError
 from narrows.core.ports import Clock, Directory, Recorder
-from narrows.core.values import Connection, Durability, Effect, Outcome
+from narrows.core.values import Connection, Durability, Effect, Lease, Outcome
 from narrows.listen.connection import ClientConnection, ClientGone
 from narrows.listen.tunnel import Tunnels
 from narrows.policy import builtin
@@ -100,7 +100,7 @@ class Gateway:
                     "A tunnel inside a tunnel is not passed", "the host was named by the first", code="nested_connect"
                 )
             lease = self.tunnels.who(head, self.clock.wall_ns() // 1_000_000_000)
-            exchange.of_session(lease.session)
+            exchange.of_session(lease)
             tunnel = self.tunnels.check(head, lease)
             await self.tunnels.enter(client, tunnel, self.loop)
         except Refusal as refusal:
@@ -442,17 +442,21 @@ class Exchange:
         facts["host"] = call.true_host or (head.get(b"host") or b"").decode("latin-1")
         facts["method"] = head.method.decode("latin-1")
         facts["target"] = scrub.target(head.target).decode("latin-1")
-        lease = call.lease
+        if call.connection is not None:
+            facts["connection"] = call.connection.name
+        elif call.lease is not None:
+            facts["connection"] = call.lease.connection
+        lease = call.lease or call.proxy_lease
         if lease is not None:
             principal = lease.principal
-            facts["connection"] = lease.connection
             facts["principal"] = principal.name
             facts["principal_kind"] = principal.kind
             facts["issuer"] = principal.issuer
             facts["groups"] = principal.groups
             facts["agent"] = lease.agent.name
             facts["agent_version"] = lease.agent.version
-            facts["lease"] = lease.access_key_id
+            if lease.access_key_id:
+                facts["lease"] = lease.access_key_id
         decision = call.decision
         if decision is not None:
             facts["decision"] = decision.effect.value
@@ -515,10 +519,11 @@ class Exchange:
             self._client_gone()
         return False
 
-    def of_session(self, session: bytes) -> None:
+    def of_session(self, lease: Lease) -> None:
         """Say whose session this exchange belongs to, before its own lease does."""
         if self.call is not None:
-            self.call.session = session
+            self.call.proxy_lease = lease
+            self.call.session = lease.session
 
     def _cut(self, outcome: Outcome, facts: dict[str, Any]) -> None:
         """The answer has begun and cannot be completed: it must not look whole. Raises RecorderFailed."""

@@ -34,6 +34,7 @@ from narrows.path import Gateway, Limits
 from narrows.record.recorder import Recorder
 from narrows.session.aws.handler import AwsHandler
 from narrows.session.aws.models import Models
+from narrows.session.http.handler import HttpHandler
 from narrows.upstream.http import Pool
 from narrows.wire.sigv4 import Credentials
 
@@ -278,7 +279,7 @@ async def world(
     w.pool = Pool(per_origin=per_origin, idle_s=60, connect_timeout_s=connect_timeout_s, own_ports=frozenset({w.port}))
     handler = AwsHandler(models(), w.leases, w.directory, w.clock, gateway_hosts=("localhost", "127.0.0.1"))
     w.gateway = Gateway(
-        (handler,), w.directory, Tunnels(w.authority, w.directory, w.leases), w.credentials, w.pool, w.recorder,
+        (HttpHandler(w.directory), handler), w.directory, Tunnels(w.authority, w.directory, w.leases), w.credentials, w.pool, w.recorder,
         w.clock, executor, limits or Limits(), w.loop,
     )  # fmt: skip
     w.listener = Listener(

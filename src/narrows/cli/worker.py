@@ -28,6 +28,7 @@ from narrows.path import Gateway, Limits
 from narrows.record.recorder import Recorder
 from narrows.session.aws.handler import AwsHandler
 from narrows.session.aws.models import Models
+from narrows.session.http.handler import HttpHandler
 from narrows.settings import Settings
 from narrows.upstream.credentials import UpstreamCredentials
 from narrows.upstream.http import Pool
@@ -80,7 +81,7 @@ class Worker:
             gateway_hosts=("localhost", settings.listen_host),
         )
         self._gateway = Gateway(
-            handlers=(handler,),
+            handlers=(HttpHandler(self._directory), handler),
             directory=self._directory,
             tunnels=Tunnels(self._authority, self._directory, leases),
             credentials=UpstreamCredentials(wall_ns=clock.wall_ns, mono_ns=clock.mono_ns),

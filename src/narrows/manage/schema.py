@@ -100,6 +100,10 @@ class CredentialModel(_Strict):
         return self
 
 
+SERVED = ("aws", "http")
+"""Kinds that the gateway carries. The others have their names already, and are refused until they are served."""
+
+
 class ConnectionModel(_Strict):
     """A connection as the API takes and gives it; see `core.values.Connection` for what each field means."""
 
@@ -115,6 +119,19 @@ class ConnectionModel(_Strict):
     allow_private: bool = Field(default=False, strict=True)
     allow_credential_issue: bool = Field(default=False, strict=True)
     ca_file: str = ""
+
+    @field_validator("kind")
+    @classmethod
+    def _served(cls, value: str) -> str:
+        if value not in SERVED:
+            raise ValueError(f"connections of kind {value} are not served by this version, only {' and '.join(SERVED)}")
+        return value
+
+    @model_validator(mode="after")
+    def _reachable(self) -> ConnectionModel:
+        if self.kind == "http" and not self.hosts:
+            raise ValueError("an http connection needs the hosts that it is for")
+        return self
 
     @field_validator("endpoint")
     @classmethod

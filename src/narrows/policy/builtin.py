@@ -5,7 +5,7 @@ A rule that does not know what a call means refuses it. Each rule has an id, whi
 
 from __future__ import annotations
 
-from narrows.core.values import Connection, Decision, Effect
+from narrows.core.values import Connection, Decision, Effect, Principal
 
 VERSION = "builtin-1"
 
@@ -21,8 +21,28 @@ NO_UNKNOWN_OPERATION = "builtin/no-unknown-operation"
 _ALLOWED = Decision(Effect.ALLOW, "the lease is for this connection", (ALLOW_LEASED,), VERSION)
 
 
-def decide(connection: Connection, service: str, operation: str, *, issues_credentials: bool) -> Decision:
-    """Decide on one AWS call that has been verified and understood."""
+NAMED_HOST = "builtin/named-host"
+"""A session may use the hosts that an `http` connection names, within the connection's groups."""
+
+_NAMED = Decision(Effect.ALLOW, "the connection names this host", (NAMED_HOST,), VERSION)
+
+
+def decide(
+    connection: Connection,
+    principal: Principal,
+    kind: str,
+    service: str,
+    operation: str,
+    *,
+    issues_credentials: bool,
+) -> Decision:
+    """Decide on one exchange whose caller has been verified, and which has been understood as far as its kind is."""
+    if connection.groups and not set(connection.groups) & set(principal.groups):
+        return Decision(
+            Effect.DENY, f"connection {connection.name} is for other groups than the caller's", (ALLOW_LEASED,), VERSION
+        )
+    if kind == "http.request":
+        return _NAMED
     if issues_credentials and not connection.allow_credential_issue:
         return Decision(
             Effect.DENY,

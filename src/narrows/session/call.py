@@ -20,7 +20,8 @@ class Call:
     """What is known of a request so far; filled from top to bottom as the path goes.
 
     `form` is `proxy` (the true host is known: `true_host`, `true_port`) or `endpoint`. `body` is the whole decoded
-    body once the path has gathered it, else None. `auth` and `meaning` belong to the handler that set them.
+    body once the path has gathered it, else None. `proxy_lease` is the session whose tunnel it came
+    through, in proxy form. `auth` and `meaning` belong to the handler that set them.
     """
 
     head: RequestHead
@@ -34,6 +35,7 @@ class Call:
     kind: str = "http.request"
     session: bytes = NIL
     lease: Lease | None = None
+    proxy_lease: Lease | None = None
     connection: Connection | None = None
     auth: Any = None
     meaning: Any = None
@@ -90,7 +92,12 @@ class Outbound:
 
 
 class Handler(Protocol):
-    """A protocol's part in the path."""
+    """A protocol's part in the path.
+
+    `needs_credentials` says whether the connection's upstream credential is fetched before `outbound`.
+    """
+
+    needs_credentials: bool
 
     def claims(self, call: Call) -> bool:
         """Is this request this handler's? Sets `kind` and what it parsed of the caller's proof. Raises Refusal."""

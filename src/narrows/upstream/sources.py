@@ -141,7 +141,8 @@ class Sources:
                 # botocore has no public name for it; without one we would only know "soon" or "not soon".
                 at = getattr(found, "_expiry_time", None)
                 expires = None if at is None else int(at.timestamp()) * 1_000_000_000
-            return Loaded(_checked(frozen.access_key or "", frozen.secret_key or "", frozen.token or "", what[3:]), expires)
+            key_id, secret, token = frozen.access_key or "", frozen.secret_key or "", frozen.token or ""
+            return Loaded(_checked(key_id, secret, token, what[3:]), expires)
         self._chains.pop(source.profile, None)
         raise CredentialError(
             what,

@@ -21,7 +21,19 @@ def test_the_models_have_exactly_the_fields_of_the_values() -> None:
 
 def test_the_defaults_are_those_of_the_values() -> None:
     assert validated({"name": "prod"}) == Connection("prod", hosts=AWS_HOSTS)
-    assert validated({"name": "web", "kind": "http"}) == Connection("web", kind="http")
+    web = Connection("web", kind="http", hosts=("example.com",))
+    assert validated({"name": "web", "kind": "http", "hosts": ["example.com"]}) == web
+
+
+@pytest.mark.parametrize("kind", ["llm", "mcp", "postgres", "mysql", "ssh"])
+def test_a_kind_that_is_not_served_is_refused(kind: str) -> None:
+    with pytest.raises(ConfigError, match="not served by this version"):
+        validated({"name": "later", "kind": kind, "hosts": ["example.com"]})
+
+
+def test_an_http_connection_names_its_hosts() -> None:
+    with pytest.raises(ConfigError, match="needs the hosts"):
+        validated({"name": "web", "kind": "http"})
 
 
 def test_hosts_are_lower_case_and_each_once() -> None:
