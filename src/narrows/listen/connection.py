@@ -8,6 +8,8 @@ sender nor a pipelining one can fill memory (P8).
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -20,6 +22,10 @@ READ_AHEAD = 512 * 1024
 
 WRITE_AHEAD = 1024 * 1024
 """Bytes held for a slow client; above it `drain` waits."""
+
+
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER on, for no time: closing discards what is queued and sends RST (socket(7))."""
 
 
 class ClientGone(Exception):
@@ -238,6 +244,13 @@ class ClientConnection(asyncio.Protocol):
             self.transport.close()
 
     def abort(self) -> None:
-        """Close at once, dropping what is queued: the client must not take a cut answer for a whole one."""
-        if not self.closed:
-            self.transport.abort()
+        """Close at once, dropping what is queued: the client must not take a cut answer for a whole one.
+
+        Inside a request the connection is reset: an answer without a length would otherwise end like a whole one.
+        """
+        if self.closed:
+            return
+        sock = None if self.idle else self.transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
