@@ -12,8 +12,7 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from narrows.core.errors import ProtocolError, UpstreamError
 from narrows.core.values import Connection
@@ -24,8 +23,7 @@ READ_AHEAD = 512 * 1024
 WRITE_AHEAD = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a connection leads: `scheme` is `http` or `https`; `connection` is the registered target's name."""
 
     scheme: str

@@ -62,7 +62,7 @@ class Proof:
         self.target: resolve.Target | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Upstream:
     """How the request's head was signed for the target: what signing its body goes on from."""
 
@@ -181,13 +181,22 @@ class AwsHandler:
         proof: Proof = call.auth
         if proof.claim is None:
             return False
-        if sigv4.needs_body_hash(proof.claim):
-            return True
-        head = call.head
-        return resolve.needs_body(head.method, head.target, head.headers, proof.claim.service)
+        return sigv4.needs_body_hash(proof.claim) or self._needs_form(call)
+
+    def _needs_form(self, call: Call) -> bool:
+        head, claim = call.head, call.auth.claim
+        return claim is not None and resolve.needs_body(head.method, head.target, head.headers, claim.service)
 
     def decode(self, call: Call) -> None:
         """Verify the signature, then find service, operation, action and access level."""
+        if call.body is None and call.body_sha256 and self._needs_form(call):
+            raise Refusal(
+                "The body is too long to be understood",
+                "its operation stands in a form that is too long to be held",
+                code="body_too_long",
+                status=413,
+                aws_code="RequestEntityTooLarge",
+            )
         self._verify(call)
         proof: Proof = call.auth
         head = call.head
@@ -236,7 +245,7 @@ class AwsHandler:
         )
         digest = None
         if sigv4.needs_body_hash(claim):
-            digest = sha256(call.body or b"").hexdigest()
+            digest = _digest(call)
         proof.verified = sigv4.verify(
             claim, head.method, head.target, head.headers, proof.key, call.now_s, digest, head.shape
         )
@@ -327,7 +336,7 @@ class AwsHandler:
                 encoding=proof.verified.encoding if proof.verified else 0,
             )
             return sent, recorded, chunked, PassBody()
-        payload_hash = claim.payload_hash or sha256(call.body or b"").hexdigest().encode("ascii")
+        payload_hash = claim.payload_hash or _digest(call).encode("ascii")
         sent, recorded, seed = outbound.build(
             head,
             target=path,
@@ -347,7 +356,7 @@ class AwsHandler:
     def _presigned_payload(self, call: Call, claim: sigv4.Claim | None) -> bytes:
         if claim is None or claim.service in _S3_SERVICES:
             return (claim.payload_hash if claim else b"") or b"UNSIGNED-PAYLOAD"
-        return claim.payload_hash or sha256(call.body or b"").hexdigest().encode("ascii")
+        return claim.payload_hash or _digest(call).encode("ascii")
 
     def _framing(self, call: Call) -> tuple[bytes, bool]:
         """The framing line upstream. Re-signed chunks have other boundaries than the client's, hence another length."""
@@ -490,6 +499,12 @@ def _endpoint(url: str) -> tuple[str, str, int, str]:
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return parts.scheme, parts.hostname or "", port, parts.path.rstrip("/")
+
+
+def _digest(call: Call) -> str:
+    if not call.body_sha256:
+        call.body_sha256 = sha256(call.body or b"").hexdigest()
+    return call.body_sha256
 
 
 def _named_service(head: RequestHead) -> str:
