@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from narrows.core import ids
@@ -61,6 +62,8 @@ class Gateway:
     executor: Executor
     limits: Limits
     loop: asyncio.AbstractEventLoop
+    spool: Path | None = None
+    """Where bodies lie that must be whole before they may pass and are too long for memory."""
     _date: tuple[int, str] = (0, "")
 
     async def serve(self, client: ClientConnection) -> None:
@@ -234,9 +237,11 @@ class Exchange:
         self.strict = call.connection.durability is Durability.STRICT
         if not self.body.done and handler.needs_body(call):
             self._continue()
-            await take_body(self.client, self.body, self.gateway.loop, self.gateway.limits.body_stall_s)
+            await take_body(self.client, call.head, self.body, self.gateway)
             self.ready_ns = self.gateway.clock.mono_ns()
-        if self.body.done:
+        if self.body.spool is not None:
+            call.body_sha256 = self.body.spool.digest
+        elif self.body.done:
             call.body = self.body.payload()
         handler.decode(call)
 
@@ -314,11 +319,12 @@ class Exchange:
             conn.used = True
             conn.deadline = self.gateway.loop.time() + self.gateway.limits.answer_s
             try:
-                if body.done:
+                if body.done and body.spool is None:
                     await self._send_whole(conn, out)
                 else:
                     self._continue()
-                    self.upload = Upload(self.client, conn, out, body, self.record, self.gateway, self.strict)
+                    source = body.spool or self.client
+                    self.upload = Upload(source, conn, out, body, self.record, self.gateway, self.strict)
                     self.upload.start()
                 answer = await self._first(conn)
             except UpstreamError as error:
@@ -428,7 +434,7 @@ class Exchange:
             return
         body = self.body
         raw = scrub.head(head.raw, head.lines, head.shape)
-        whole = body is None or body.done
+        whole = body is None or (body.done and body.spool is None)
         if body is not None and body.raw:
             raw += b"".join(body.raw)
         self.record.open(call.session, self._facts(call, head), raw, whole=whole, buffered=not self.strict)
@@ -576,15 +582,19 @@ class Exchange:
         return False
 
     def _client_gone(self) -> None:
-        """The client went away: the target must not go on working for nobody."""
+        """The client went away: the target must not go on working for nobody. A request it cut is on record too."""
         self._drop_upstream()
-        if self.record.opened and not self.record.closed:
+        if self.record.closed:
+            return
+        try:
+            if self.head is not None:
+                self._open_record()
             raw = self.answer.unrecorded() if self.answer is not None else b""
-            try:
-                why = self.client.ended_because or "the client closed the connection"
+            why = self.client.ended_because or "the client closed the connection"
+            if self.record.opened:
                 self.record.close(raw, Outcome.CLIENT_GONE, self._times({"error": why}))
-            except RecorderFailed:
-                return  # said once, when it failed; every exchange that ends after it would say the same
+        except RecorderFailed:
+            return  # said once, when it failed; every exchange that ends after it would say the same
 
     def _drop_upstream(self) -> None:
         if self.upload is not None:
@@ -596,6 +606,8 @@ class Exchange:
     def _finish(self) -> None:
         """The last thing of every exchange: nothing stays open."""
         self._drop_upstream()
+        if self.body is not None:
+            self.body.close()
         if self.record.opened and not self.record.closed:
             try:
                 self.record.ensure_closed(Outcome.INTERNAL, self._times({}))

@@ -6,8 +6,11 @@ Part of the path (`path.py` says when, this module how). Nothing here decides.
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import zlib
 from concurrent.futures import Executor
+from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from narrows.core.errors import ProtocolError, Refusal, UpstreamError
@@ -27,8 +30,11 @@ Bytes = bytes | memoryview
 INLINE = 64 * 1024
 """Bytes that are hashed or re-signed on the event loop; more go to the executor (hashing releases the GIL)."""
 
-MAX_GATHERED = 16 * 1024 * 1024
-"""Longest body that is held whole because its signature covers it undeclared, bytes."""
+MAX_GATHERED = 4 * 1024 * 1024
+"""Longest body that is held in memory because its signature covers it undeclared, bytes; a longer one is spooled."""
+
+MAX_SPOOLED = 1024 * 1024 * 1024
+"""Longest body that is spooled, bytes: far above what any service takes that does not declare hashes."""
 
 FLUSH = 64 * 1024
 """Answer bytes that are put together before they are recorded and sent."""
@@ -51,10 +57,10 @@ _RESPONSE_HOP = frozenset(
 class Body:
     """What has come of a request's body. `raw` is as on the wire; `continued` says that 100 was sent.
 
-    `size` counts the decoded bytes, `held` those on the wire.
+    `size` counts the decoded bytes, `held` those on the wire. `spool` has the bytes where there are too many to hold.
     """
 
-    __slots__ = ("_pieces", "continued", "done", "held", "raw", "size", "trailers")
+    __slots__ = ("_pieces", "continued", "done", "held", "raw", "size", "spool", "trailers")
 
     def __init__(self) -> None:
         self.raw: list[Bytes] = []
@@ -63,6 +69,7 @@ class Body:
         self.continued = False
         self.size = 0
         self.held = 0
+        self.spool: Spool | None = None
         self.trailers: list[tuple[bytes, bytes]] = []
 
     def add(self, event: Data | End) -> None:
@@ -81,6 +88,16 @@ class Body:
             self.raw.append(event.raw)
         self.trailers = event.trailers
         self.done = True
+
+    def drain(self) -> list[Bytes]:
+        """Give up the pieces on the wire that are held."""
+        raw, self.raw, self._pieces, self.held = self.raw, [], [], 0
+        return raw
+
+    def close(self) -> None:
+        """Give back what the body holds beside memory."""
+        if self.spool is not None:
+            self.spool.close()
 
     def payload(self) -> bytes:
         """The decoded body so far."""
@@ -131,25 +148,114 @@ def take_ready(client: ClientConnection, body: Body) -> None:
         body.add(event)
 
 
-async def take_body(client: ClientConnection, body: Body, loop: asyncio.AbstractEventLoop, stall_s: float) -> None:
-    """Wait for the rest of a body that is needed whole. Raises Refusal above MAX_GATHERED, ClientGone."""
+class Spool:
+    """A body that is needed whole before anything may pass, and is too long to be held: kept in a file without a name.
+
+    To `Upload` it is a client that sends the body again. `digest` is its SHA-256 once it is whole.
+    """
+
+    __slots__ = ("_at", "_executor", "_file", "_hash", "_loop", "_size", "deadline")
+
+    def __init__(self, directory: Path | None, loop: asyncio.AbstractEventLoop, executor: Executor) -> None:
+        """Raises Refusal when no file can be made in `directory` (None: the system's for temporary files)."""
+        try:
+            self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - lives as long as its exchange
+        except OSError as error:
+            raise _no_spool(error) from error
+        self._loop = loop
+        self._executor = executor
+        self._hash = sha256()
+        self._size = 0
+        self._at = 0
+        self.deadline = 0.0
+
+    async def add(self, pieces: list[Bytes]) -> None:
+        """Write further bytes. Raises Refusal when the disk takes no more."""
+        try:
+            await self._loop.run_in_executor(self._executor, self._write, pieces)
+        except OSError as error:
+            raise _no_spool(error) from error
+
+    def _write(self, pieces: list[Bytes]) -> None:
+        for piece in pieces:
+            self._file.write(piece)
+            self._hash.update(piece)
+            self._size += len(piece)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that was added, in hexadecimal."""
+        return self._hash.hexdigest()
+
+    def poll(self) -> Data | End | None:
+        """The end, once all was read back."""
+        return End(b"", []) if self._at == self._size else None
+
+    async def next(self) -> Data | End:
+        """The next bytes, from the first on; then the end."""
+        event = self.poll()
+        if event is not None:
+            return event
+        data = await self._loop.run_in_executor(self._executor, self._read, self._at)
+        if not data:
+            raise OSError("the spooled body is shorter than what was written")
+        self._at += len(data)
+        return Data(data, data)
+
+    def _read(self, at: int) -> bytes:
+        self._file.seek(at)
+        return self._file.read(BATCH)
+
+    def close(self) -> None:
+        """Give the space back."""
+        self._file.close()
+
+
+def _no_spool(error: OSError) -> Refusal:
+    return Refusal(
+        "The body could not be kept while its signature is checked",
+        error.strerror or type(error).__name__,
+        "the gateway's data directory needs space for bodies under way",
+        code="spool_failed",
+        status=503,
+        aws_code="ServiceUnavailable",
+    )
+
+
+async def take_body(client: ClientConnection, head: RequestHead, body: Body, gateway: Gateway) -> None:
+    """Wait for the rest of a body that is needed whole: in memory up to MAX_GATHERED, then in a file.
+
+    Raises Refusal for one that is longer than MAX_SPOOLED, or too long for memory and of unknown length; ClientGone.
+    """
+    if head.length > MAX_SPOOLED:
+        raise _too_long(MAX_SPOOLED)
     while not body.done:
-        client.deadline = loop.time() + stall_s
-        event = await client.next()
+        client.deadline = gateway.loop.time() + gateway.limits.body_stall_s
+        event = _of_body(await client.next())
+        client.deadline = 0.0
         if event is None:
-            raise ClientGone()
-        assert not isinstance(event, RequestHead)
+            raise ClientGone(client.ended_because)
         body.add(event)
-        if body.size > MAX_GATHERED or body.held > 2 * MAX_GATHERED:
-            raise Refusal(
-                "The body is too long to be checked",
-                f"its signature covers it without declaring its hash, and it is over {MAX_GATHERED} bytes",
-                "have the client send x-amz-content-sha256",
-                code="body_too_long",
-                status=413,
-                aws_code="RequestEntityTooLarge",
-            )
-    client.deadline = 0.0
+        if body.held <= MAX_GATHERED:
+            continue
+        if head.framing != LENGTH:
+            raise _too_long(MAX_GATHERED)
+        if body.spool is None:
+            body.spool = Spool(gateway.spool, gateway.loop, gateway.executor)
+        await body.spool.add(body.drain())
+    if body.spool is not None:
+        await body.spool.add(body.drain())
+
+
+def _too_long(limit: int) -> Refusal:
+    return Refusal(
+        "The body is too long to be checked",
+        f"its signature covers it without declaring its hash, and it is over {limit} bytes",
+        "have the client send x-amz-content-sha256",
+        code="body_too_long",
+        status=413,
+        aws_code="RequestEntityTooLarge",
+    )
 
 
 def ask_to_continue(client: ClientConnection) -> None:
@@ -162,16 +268,18 @@ class Upload:
 
     `done` is True once its last byte went up. What goes wrong on the client's side of it, or with the body itself,
     ends the connection to the target, whatever the target is answering: `failure` then says what it was.
+
+    `source` is the client, or the spool that its body was gathered in.
     """
 
     __slots__ = (
-        "_body", "_client", "_conn", "_gateway", "_out", "_record", "_strict", "_task", "done", "failure", "ready_ns",
+        "_body", "_conn", "_gateway", "_out", "_record", "_source", "_strict", "_task", "done", "failure", "ready_ns",
         "sent_ns",
     )  # fmt: skip
 
     def __init__(
         self,
-        client: ClientConnection,
+        source: ClientConnection | Spool,
         conn: UpstreamConnection,
         out: Outbound,
         body: Body,
@@ -179,7 +287,7 @@ class Upload:
         gateway: Gateway,
         strict: bool,
     ) -> None:
-        self._client = client
+        self._source = source
         self._conn = conn
         self._out = out
         self._body = body
@@ -252,13 +360,13 @@ class Upload:
             raw.append(event.raw)
             payload.append(event.payload)
             size += len(event.raw)
-            event = _of_body(self._client.poll())
+            event = _of_body(self._source.poll())
         return raw, payload, None, None
 
     async def _next(self) -> Data | End:
-        self._client.deadline = self._gateway.loop.time() + self._gateway.limits.body_stall_s
-        event = _of_body(await self._client.next())
-        self._client.deadline = 0.0
+        self._source.deadline = self._gateway.loop.time() + self._gateway.limits.body_stall_s
+        event = _of_body(await self._source.next())
+        self._source.deadline = 0.0
         if event is None:
             raise ClientGone()
         return event

@@ -389,10 +389,10 @@ async def test_a_client_that_leaves_before_its_body_is_gathered(w: World, how: s
     client.send(w.signer.dynamodb()[:-1])
     await asyncio.sleep(0.05)
     getattr(client, how)()
-    while w.listener.connections:
-        await asyncio.sleep(0.01)
+    outcome = await ended_with(w, "client_gone")
+    assert outcome["upstream_request_sent"] is False
     assert not w.origin.ledger
-    assert not await w.recorded(), "no decision was made and nothing acted: there is no exchange"
+    assert "decision" not in (await w.only()).facts
 
 
 @scenario()
@@ -713,4 +713,64 @@ async def test_tiny_chunks_weigh_what_their_bytes_weigh(w: World) -> None:
         await client.writer.drain()
         assert resident_bytes() - before < 150 * MIB
     client.send(b"0\r\n\r\n")
-    assert (await client.response(b"POST")).status in (400, 403)
+    assert (await client.response(b"POST")).status == 413
+
+
+def put_item(size: int) -> bytes:
+    """A DynamoDB body of `size` bytes."""
+    return b'{"Pad":"' + b"p" * (size - 10) + b'"}'
+
+
+@scenario()
+async def test_a_long_body_that_is_covered_undeclared_is_spooled(w: World) -> None:
+    body = put_item(40 * MIB)
+    request = w.signer.dynamodb(b"PutItem", body)
+    client = await w.client()
+    client.send(request[: 20 * MIB])
+    await client.writer.drain()
+    assert not w.origin.ledger, "nothing passes before it is verified whole"
+    client.send(request[20 * MIB :])
+    answer = await client.response(b"POST")
+    assert answer.status == 200, answer.body
+    assert w.origin.ledger[0].verify(REAL, w.now_s) == body
+    found = await w.only()
+    assert found.request.endswith(body)
+    assert found.facts["operation"] == "PutItem"
+    assert (await client.ask(w.signer.request())).status == 200, "the client's connection goes on"
+
+
+@scenario()
+async def test_a_long_body_with_a_wrong_signature_goes_nowhere(w: World) -> None:
+    client = await w.client()
+    client.send(w.signer.dynamodb(b"PutItem", put_item(10 * MIB))[:-1] + b"!")
+    answer = await client.response(b"POST")
+    assert answer.status in (400, 403)
+    assert not w.origin.ledger
+    assert not w.origin.connections
+    found = await w.only()
+    assert "signature" in str(found.outcome["error"])
+
+
+@scenario()
+async def test_a_spool_without_space_refuses(w: World) -> None:
+    w.gateway.spool = w.path / "missing"
+    client = await w.client()
+    client.send(w.signer.dynamodb(b"PutItem", put_item(10 * MIB)))
+    answer = await client.response(b"POST")
+    assert answer.status == 503
+    client.close()
+    await ended_with(w, "refused", "spool_failed")
+
+
+@scenario()
+async def test_a_form_too_long_to_be_understood_is_refused(w: World) -> None:
+    body = b"Action=GetCallerIdentity&Version=2011-06-15&Pad=" + b"x" * (5 * MIB)
+    client = await w.client()
+    client.send(
+        w.signer.request(
+            b"POST", b"/", body, service="sts", declare=False,
+            extra=[(b"content-type", b"application/x-www-form-urlencoded")],
+        )
+    )  # fmt: skip
+    assert (await client.response(b"POST")).status == 413
+    await ended_with(w, "refused", "body_too_long")

@@ -91,6 +91,7 @@ class Worker:
             executor=self._executor,
             limits=_limits(settings),
             loop=loop,
+            spool=data / "run",
         )
         self._listener = Listener(
             bind(settings.listen_host, settings.gateway_port),

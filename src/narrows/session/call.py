@@ -20,8 +20,9 @@ class Call:
     """What is known of a request so far; filled from top to bottom as the path goes.
 
     `form` is `proxy` (the true host is known: `true_host`, `true_port`) or `endpoint`. `body` is the whole decoded
-    body once the path has gathered it, else None. `proxy_lease` is the session whose tunnel it came
-    through, in proxy form. `auth` and `meaning` belong to the handler that set them.
+    body once the path has gathered it, else None; of one that is too long to be held only `body_sha256` is known.
+    `proxy_lease` is the session whose tunnel it came through, in proxy form. `auth` and `meaning` belong to the
+    handler that set them.
     """
 
     head: RequestHead
@@ -32,6 +33,7 @@ class Call:
     true_port: int = 0
     now_s: float = 0.0
     body: bytes | None = None
+    body_sha256: str = ""
     kind: str = "http.request"
     session: bytes = NIL
     lease: Lease | None = None
