@@ -269,7 +269,7 @@ class Exchange:
                 code="policy_denied",
             )
 
-    async def _open(self) -> None:
+    async def _open(self, *, fresh: bool = False) -> None:
         """Get credentials and a connection, and build what goes upstream."""
         call, handler, gateway = self.call, self.handler, self.gateway
         assert call is not None and handler is not None and call.lease is not None and call.connection is not None
@@ -278,12 +278,10 @@ class Exchange:
             credentials = gateway.credentials.cached(call.lease, call.connection)
             if credentials is None:
                 credentials = await gateway.credentials.get(call.lease, call.connection)
-        self.out = handler.outbound(call, credentials, gateway.amz_date())
-        await self._dial(call.connection, fresh=False)
+        out = self.out = handler.outbound(call, credentials, gateway.amz_date())
+        await self._dial(out, call.connection, fresh=fresh)
 
-    async def _dial(self, connection: Connection, *, fresh: bool) -> None:
-        out = self.out
-        assert out is not None
+    async def _dial(self, out: Outbound, connection: Connection, *, fresh: bool) -> None:
         origin = Origin(out.scheme, out.host, out.port, connection.name)
         conn = None if fresh else self.gateway.pool.take(origin)
         if conn is None:
@@ -379,13 +377,7 @@ class Exchange:
         if self.conn is not None:
             self.gateway.pool.release(self.conn, reusable=False)
             self.conn = None
-        call, handler = self.call, self.handler
-        assert call is not None and handler is not None and call.lease is not None and call.connection is not None
-        credentials = None
-        if handler.needs_credentials:
-            credentials = await self.gateway.credentials.get(call.lease, call.connection)
-        self.out = handler.outbound(call, credentials, self.gateway.amz_date())
-        await self._dial(call.connection, fresh=fresh)
+        await self._open(fresh=fresh)
 
     async def _relay(self, head: ResponseHead) -> bool:
         """Pass the answer to the client as it comes, its end only once it is on record."""

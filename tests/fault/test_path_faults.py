@@ -230,7 +230,7 @@ async def test_a_target_that_answers_and_closes_under_an_upload_is_heard(w: Worl
 # -- the pool ------------------------------------------------------------------------------------------------------
 
 
-async def leave_dead(w: World, client: Client) -> None:
+async def leave_dead(w: World, client: Client, request: bytes = b"") -> None:
     """Make the pool hold a connection that the target is about to close on the next request."""
 
     async def answer_then_die(conn: Conn, received: Received) -> None:
@@ -242,7 +242,7 @@ async def leave_dead(w: World, client: Client) -> None:
             conn.reset()
 
     w.origin.script = answer_then_die
-    assert (await client.ask(w.signer.request())).status == 200
+    assert (await client.ask(request or w.signer.request())).status == 200
     w.origin.script = plain
 
 
@@ -258,6 +258,15 @@ async def test_a_dead_pooled_connection_costs_a_get_nothing(w: World) -> None:
     found.check()
     assert len(found.sent) == 2
     assert found.outcome["retries"] == 1
+
+
+@scenario(connection={"kind": "http", "hosts": ("example.com",)})
+async def test_a_dead_pooled_connection_costs_a_get_without_credentials_nothing(w: World) -> None:
+    client = await w.tunnel("example.com")
+    request = b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n"
+    await leave_dead(w, client, request)
+    assert (await client.ask(request)).status == 200
+    assert (await w.recorded())[1].outcome["retries"] == 1
 
 
 @pytest.mark.parametrize("method", [b"POST", b"PUT", b"DELETE"])

@@ -193,6 +193,10 @@ class Origin:
                     break
         except (ConnectionError, ssl.SSLError):
             conn.ended.set()
+        except RuntimeError as error:  # uvloop's stream resumes a transport that was reset meanwhile
+            if "closed" not in str(error):
+                raise
+            conn.ended.set()
         except NarrowsError as error:
             self.faults.append(error)
         except asyncio.CancelledError:
