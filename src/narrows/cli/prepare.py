@@ -5,6 +5,7 @@ Heavy imports happen only where there is work: on a warm start after a clean sto
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -114,9 +115,7 @@ def recover(data: Path) -> int:
     Raises NarrowsError if what was found cannot be recorded: then nothing may be started.
     """
     wal = data / "wal"
-    for path in list(wal.iterdir()):
-        if path.is_dir() and _recovered(path) and {one.name for one in path.iterdir()} <= _EMPTIED:
-            shutil.rmtree(path)  # sealed whole, recovered, and nothing set aside: only its lock and mark are left
+    _drop_emptied(data)
     left = [path for path in wal.iterdir() if path.is_dir() and path.name[0] != "." and not _recovered(path)]
     if not left:
         return 0
@@ -144,6 +143,23 @@ def recover(data: Path) -> int:
             "free the disk or restore its permissions; nothing is started until then",
         ) from error
     return len(report.writers)
+
+
+def _drop_emptied(data: Path) -> None:
+    """Remove the directories of chains of which only the lock and the mark of recovery are left.
+
+    Not while the sealer still counts them: it looks for that mark when it finds a chain's segments gone, and would
+    take one without it for a chain that somebody removed. What cannot be read now is left for the next time.
+    """
+    try:
+        counted = json.loads((data / "log" / "sealer.json").read_bytes())["writers"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for path in list((data / "wal").iterdir()):
+        if path.name in counted or not path.is_dir() or not _recovered(path):
+            continue
+        if {one.name for one in path.iterdir()} <= _EMPTIED:
+            shutil.rmtree(path)
 
 
 def _recovered(writer: Path) -> bool:
