@@ -301,13 +301,14 @@ def _find_in(data: Path, needles: Mapping[str, bytes]) -> dict[str, list[str]]:
 
     for path in sorted(path for path in data.rglob("*") if path.is_file() and not path.is_symlink()):
         name = str(path.relative_to(data))
-        look(name, path.read_bytes())
-        if path.suffix in (".open", ".part"):
+        if path.suffix not in (".open", ".part"):
+            look(name, path.read_bytes())
+        else:
             tail = b""
             for raw in _blocks(path):
                 look(f"{name} (unpacked)", tail + raw)
-                tail = raw[-512:]
-        elif path.suffix == ".db":
+                tail = raw[-1024:]
+        if path.suffix == ".db":
             for row in _cells(path):
                 look(f"{name} (cell)", row)
     return found

@@ -24,17 +24,16 @@ def check_rows(rows: list[dict[str, Any]], form: str) -> None:
         assert row["facts"]["form"] == form, row
 
 
-@pytest.mark.parametrize("style", ["auto", "path"])
+@pytest.mark.parametrize(("form", "style"), [("endpoint", "auto"), ("proxy", "auto"), ("proxy", "path")])
 def test_boto3(clients: Clients, form: str, style: str) -> None:
-    if (form, style) == ("endpoint", "path"):
-        pytest.skip("an endpoint that is an address makes boto3 use paths by itself")
+    """An endpoint that is an address makes boto3 use paths by itself, so that `path` is of use to the proxy only."""
     command = python("boto3_calls.py")
     env = {"AWS_REGION": REGION, "STYLE": style}
     ran, tag = clients.through(command, form, env)
     assert json.loads(ran.out) == json.loads(clients.direct(command, env))
     narrows = clients.narrows
-    narrows.calls(ran.session, 1, "operation:PutParameter")  # the last one
-    rows = narrows.calls(ran.session, 80)
+    narrows.calls(ran.session, 1, "operation:PutParameter" if style == "auto" else 'operation:GetObject AND "s3v4"')
+    rows = narrows.calls(ran.session, 80 if style == "auto" else 30)
     check_rows(rows, form)
     by = by_operation(rows)
     hosts = {row["host"] for row in by("PutObject") + by("GetObject")}
@@ -120,3 +119,56 @@ def test_the_same_calls_are_the_same_record_both_ways(narrows: Gateway, clients:
     assert [action for _, _, action, _ in told[0]] == [
         "ec2:DescribeRegions", "iam:ListRoles", "lambda:ListLayers", "kms:ListKeys",
     ]  # fmt: skip
+
+
+STREAM = """
+import boto3, os
+class Stream:
+    left = 40
+    def read(self, size=-1):
+        self.left -= 1
+        return b"0123456789abcdef" * 4096 if self.left >= 0 else b""
+s3 = boto3.client("s3")
+bucket = "stream-" + os.environ["TAG"]
+s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": os.environ["AWS_REGION"]})
+s3.put_object(Bucket=bucket, Key="stream", Body=Stream())
+print(s3.get_object(Bucket=bucket, Key="stream")["Body"].read() == b"0123456789abcdef" * 4096 * 40)
+"""
+
+
+def test_a_stream_whose_length_nobody_knows(clients: Clients) -> None:
+    """Over TLS boto3 sends it in chunks with a checksum after them; what the bucket gets is the stream alone."""
+    ran, _tag = clients.through(("python", "-c", STREAM), "proxy")
+    assert ran.out == "True\n"
+    rows = clients.narrows.calls(ran.session, 3)
+    (put,) = by_operation(rows)("PutObject")
+    raw = clients.narrows.raw(put["id"])
+    assert b"\r\nx-amz-checksum-crc32:" in raw and payload(raw) == b"0123456789abcdef" * 4096 * 40
+
+
+VIRTUAL_HOST = """
+import http.client, os, boto3
+from urllib.parse import urlsplit
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.session import get_session
+where = urlsplit(os.environ["AWS_ENDPOINT_URL"])
+bucket, region = "vhost-" + os.environ["TAG"].replace("x", "-"), os.environ["AWS_REGION"]
+s3 = boto3.client("s3")
+s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": region})
+url = f"http://{bucket}.localhost:{where.port}/a//key"
+request = AWSRequest("PUT", url, data=b"by host")
+S3SigV4Auth(get_session().get_credentials(), "s3", region).add_auth(request)
+connection = http.client.HTTPConnection(where.hostname, where.port)
+connection.request("PUT", "/a//key", b"by host", {**dict(request.headers), "Host": urlsplit(url).netloc})
+assert connection.getresponse().status == 200
+print(s3.get_object(Bucket=bucket, Key="a//key")["Body"].read().decode())
+"""
+
+
+def test_a_bucket_in_the_host_name_of_the_endpoint(clients: Clients) -> None:
+    ran, tag = clients.through(("python", "-c", VIRTUAL_HOST), "endpoint")
+    assert ran.out == "by host\n"
+    (put,) = by_operation(clients.narrows.calls(ran.session, 3))("PutObject")
+    assert put["resources"][0]["arn"].endswith(f":vhost-{tag.replace('x', '-')}/a//key")
+    assert clients.narrows.raw(put["id"]).startswith(b"PUT /a//key HTTP/1.1\r\n")
