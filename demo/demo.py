@@ -121,7 +121,8 @@ Look next:
   NARROWS_DATA={DATA.relative_to(ROOT)} .venv/bin/narrows up --detach     and then any command above
   make up                                                  a gateway for yourself, left running
   narrows connection add aws prod --role-arn ARN           a real account
-  narrows run --connection prod -- cursor-agent            or claude, codex, aws, terraform, a script""")
+  narrows run --connection prod -- aws s3 ls               or terraform, a script; an agent whose model host no
+                                                           connection names needs --no-proxy: docs/agents.md""")
 
 
 def tour(port: int) -> None:

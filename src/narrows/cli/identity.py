@@ -77,6 +77,7 @@ def lease(
         "AWS_SECRET_ACCESS_KEY": issued["secret_access_key"],
         "AWS_SESSION_TOKEN": issued["session_token"],
         "AWS_REGION": issued.get("region", ""),
+        "AWS_DEFAULT_REGION": issued.get("region", ""),
         "AWS_ENDPOINT_URL": api.local.gateway,
     }
     for name, value in variables.items():
