@@ -108,7 +108,6 @@ def test_connection_naming_what_is_of_the_hop(named: bytes) -> None:
         (b"/b/k?x-id=GetObject&x-amz-meta-a=1&X-Amz-Credential=c", False, b"/b/k?x-id=GetObject&x-amz-meta-a=1"),
         (b"/b/k?AWSAccessKeyId=a&Expires=1&Signature=s&acl", True, b"/b/k?acl"),
         (b"/b/k?Expires=1&Signature=s", False, b"/b/k?Expires=1&Signature=s"),
-        (b"/b/k?", False, b"/b/k"),
     ],
 )
 def test_query_authentication_is_taken_off(target: bytes, v2: bool, bare: bytes) -> None:
