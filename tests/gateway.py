@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
+from narrows.cli import local
 from narrows.cli.client import Client
 from narrows.core.errors import NotFound
 from narrows.record.log.frame import Frame, decode
@@ -207,6 +208,13 @@ class Gateway:
         assert done.returncode in (0, 1), done.stderr
         return {"exit": done.returncode, **json.loads(done.stdout)}
 
+    def end(self) -> None:
+        """Stop it if it runs, whatever state it is in, and show its log for a test that failed."""
+        done = self.narrows("down", check=False)
+        print(done.stdout, done.stderr, self.log()[-10000:], sep="\n")
+        if left := local.holder(self.data):
+            os.kill(left, signal.SIGKILL)  # its children end with it
+
     def log(self) -> str:
         """The gateway's own log."""
         path = self.data / "run" / "narrows.log"
@@ -368,5 +376,4 @@ def gateway(home: Path, **env: str) -> Iterator[Gateway]:
     try:
         yield found
     finally:
-        done = found.narrows("down", check=False)
-        print(done.stdout, done.stderr, found.log()[-20000:], sep="\n")
+        found.end()

@@ -78,8 +78,7 @@ def quick(home: Path, **env: str) -> Iterator[Gateway]:
     try:
         yield own
     finally:
-        done = own.narrows("down", check=False)
-        print(done.stdout, done.stderr, own.log()[-10000:], sep="\n")
+        own.end()
 
 
 def check(own: Gateway, server: Origin, calls: Load) -> Recorded:
