@@ -153,25 +153,25 @@ async def test_a_target_that_stalls_is_given_up(w: World, started: bool) -> None
 async def test_a_slow_but_moving_answer_has_all_the_time_it_needs(w: World) -> None:
     async def script(conn: Conn, received: Received) -> None:
         await conn.body(received)
-        await conn.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
-        for _ in range(10):
+        await conn.write(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n")
+        for _ in range(7):
             await asyncio.sleep(0.25)
             await conn.write(b"x")
 
     w.origin.script = script
     client = await w.client()
-    assert (await client.ask(w.signer.request())).body == b"x" * 10
+    assert (await client.ask(w.signer.request())).body == b"x" * 7
 
 
 @scenario(limits=Limits(answer_s=0.5, body_stall_s=1.0))
 async def test_a_slow_but_moving_upload_has_all_the_time_it_needs(w: World) -> None:
     client = await w.client()
-    client.send(upload(w, 10))
-    for _ in range(10):
+    client.send(upload(w, 7))
+    for _ in range(7):
         await asyncio.sleep(0.25)
         client.send(b"x")
     assert (await client.response(b"PUT")).status == 200
-    assert bytes(w.origin.ledger[0].body) == b"x" * 10
+    assert bytes(w.origin.ledger[0].body) == b"x" * 7
 
 
 @scenario(limits=Limits(body_stall_s=0.5))
@@ -641,6 +641,8 @@ SIZES = [
 @pytest.mark.parametrize("direction", ["up", "down", "down chunked"])
 @scenario(keep=False, timeout_s=900)
 async def test_memory_stays_flat_whatever_the_size(w: World, direction: str, size: int) -> None:
+    if "chunked" in direction:
+        size //= 4  # the framing differs, not the way of the bytes
     w.origin.script = zeros(size, "chunked" if "chunked" in direction else "length")  # type: ignore[assignment]
     peak = Peak()
     # What is recorded is removed as it comes: the disk is not what is tested here.
