@@ -112,9 +112,11 @@ def build(
         shape.remember(plan_key, plan)
     kept, signed, names = plan
     host_value, date_value = host.encode("ascii"), amz_date.encode("ascii")
-    values = [value for _name, value in head.headers]
-    values += (host_value, date_value, token)
-    block = sigv4.block_of([(name, [values[at] for at in places]) for name, places in signed])
+    fields = [*head.headers, (b"", host_value), (b"", date_value), (b"", token)]
+    if shape.distinct:
+        block = sigv4.block_of([name + fields[places[0]][1] for name, places in signed])
+    else:
+        block = sigv4.block_of([name + b",".join([fields[at][1] for at in places]) for name, places in signed])
     authorization, seed = sigv4.sign_block(
         head.method, target, block, names, payload_hash, credentials, key, amz_date, region, service, encoding
     )
