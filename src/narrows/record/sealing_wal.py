@@ -27,6 +27,8 @@ class WalSource:
         self.writers = writers
         self.ended: set[str] = set()
         """Writers whose last read met the end of what is written."""
+        self._dead_before: set[str] = set()
+        """Writers that were known dead before their last read began: what it did not find does not exist."""
 
     def present(self) -> list[str]:
         """Writers that have segments, in the order of their names."""
@@ -42,6 +44,9 @@ class WalSource:
         Raises ProofError where the chain cannot be followed.
         """
         self.ended.discard(name)
+        # Asked before reading: one that dies and is recovered after this read met the end may have written on.
+        if self.recovered(name):
+            self._dead_before.add(name)
         while budget > 0:
             frames = self._piece(name, state, min(budget, CHUNK))
             if not frames:
@@ -90,16 +95,17 @@ class WalSource:
     def remove_sealed(self) -> None:
         """Remove segments of which every frame is committed, oldest first.
 
-        The last segment goes only when its writer said that it stopped, or recovery said that it is dead, and
-        it was read to its end. Segments of a broken chain stay: they are evidence.
+        The last segment goes only when its writer said that it stopped, or recovery had said that it is dead
+        before the read that met its end began. Segments of a broken chain stay: they are evidence.
         """
         for name, state in self.writers.items():
             if state.broken or state.position is None:
                 continue
             current = int(state.position["segment"])
-            last = name in self.ended and (state.closed or self.recovered(name))
+            last = name in self.ended and (state.closed or name in self._dead_before)
             for number in numbers(self._directory(name)):
                 if number < current or (number == current and last):
                     self._store.remove(f"{WAL}/{name}/{file_name(number)}")
             if last:
                 self.forget(name)
+                self._dead_before.discard(name)
