@@ -28,11 +28,19 @@ from narrows.listen.tunnel import Tunnels
 from narrows.policy import builtin
 from narrows.record.exchange import ExchangeRecord
 from narrows.session.call import Call, Handler, Outbound
-from narrows.transfer import LINGER_BYTES, LINGER_SECONDS, Answer, Body, Upload, ask_to_continue, take_body, take_ready
+from narrows.session.facts import facts_of
+from narrows.transfer.answer import Answer
+from narrows.transfer.body import Body, ask_to_continue, take_body, take_ready
+from narrows.transfer.refusals import check_form, from_error, render_refusal
+from narrows.transfer.upload import Upload
 from narrows.upstream.credentials import CredentialProvider
 from narrows.upstream.http import Origin, Pool, UpstreamConnection
 from narrows.wire import scrub
 from narrows.wire.http1 import NO_BODY, RequestHead, ResponseHead
+
+LINGER_BYTES = 64 * 1024 * 1024
+LINGER_SECONDS = 10.0
+"""How much more of a refused body is read, and for how long, so that the client gets to read why."""
 
 SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 """Methods that may be sent again when a pooled connection turns out dead before any answer (RFC 9110 9.2.2)."""
@@ -109,7 +117,7 @@ class Gateway:
         except Refusal as refusal:
             return await exchange.refuse_safely(refusal)
         except ProtocolError as error:
-            return await exchange.refuse_safely(_refusal(error, error.code, error.status, "InvalidRequest"))
+            return await exchange.refuse_safely(from_error(error, error.code, error.status, "InvalidRequest"))
         client.idle = True
         client.deadline = self.loop.time() + self.limits.head_s
         return True
@@ -202,10 +210,10 @@ class Exchange:
         if isinstance(error, Refusal):
             return await self.refuse(error)
         if isinstance(error, CredentialError):
-            return await self.refuse(_refusal(error, "credential_source", 503, "ServiceUnavailable"))
+            return await self.refuse(from_error(error, "credential_source", 503, "ServiceUnavailable"))
         if isinstance(error, ProtocolError):
             return await self.refuse(
-                _refusal(error, error.code, error.status, "InvalidRequest"), Outcome.PROTOCOL_ERROR, close=True
+                from_error(error, error.code, error.status, "InvalidRequest"), Outcome.PROTOCOL_ERROR, close=True
             )
         raise error
 
@@ -213,13 +221,13 @@ class Exchange:
         """A fault of ours."""
         self.gateway.loop.call_exception_handler({"message": "an exchange failed", "exception": error})
         what = NarrowsError("The gateway failed", type(error).__name__, "see its log; nothing was passed on")
-        return await self.refuse_safely(_refusal(what, "internal", 500, "InternalError"), Outcome.INTERNAL)
+        return await self.refuse_safely(from_error(what, "internal", 500, "InternalError"), Outcome.INTERNAL)
 
     async def _identify(self) -> None:
         """Whose request is this? Finds handler, lease and connection; reads the body where the proof covers it."""
         call = self.call
         assert call is not None and self.body is not None
-        _check_form(call.head)
+        check_form(call.head)
         for handler in self.gateway.handlers:
             if handler.claims(call):
                 self.handler = handler
@@ -421,48 +429,15 @@ class Exchange:
             return
         call, head = self.call, self.head
         if call is None or head is None:
-            facts = {"kind": "http.request", "client": self.client.peer}
-            self.record.open(ids.NIL, facts, b"", whole=True, buffered=False)
+            known = {"kind": "http.request", "client": self.client.peer}
+            self.record.open(ids.NIL, known, b"", whole=True, buffered=False)
             return
         body = self.body
         raw = scrub.head(head.raw, head.lines, head.shape)
         whole = body is None or (body.done and body.spool is None)
         if body is not None and body.raw:
             raw += b"".join(body.raw)
-        self.record.open(call.session, self._facts(call, head), raw, whole=whole, buffered=not self.strict)
-
-    def _facts(self, call: Call, head: RequestHead) -> dict[str, Any]:
-        facts = call.facts
-        facts["kind"] = call.kind
-        facts["client"] = call.client
-        facts["form"] = call.form
-        facts["scheme"] = call.scheme
-        facts["host"] = call.true_host or (head.get(b"host") or b"").decode("latin-1")
-        facts["method"] = head.method.decode("latin-1")
-        facts["target"] = scrub.target(head.target).decode("latin-1")
-        if call.connection is not None:
-            facts["connection"] = call.connection.name
-        elif call.lease is not None:
-            facts["connection"] = call.lease.connection
-        lease = call.lease or call.proxy_lease
-        if lease is not None:
-            principal = lease.principal
-            facts["principal"] = principal.name
-            facts["principal_kind"] = principal.kind
-            facts["issuer"] = principal.issuer
-            facts["groups"] = principal.groups
-            facts["agent"] = lease.agent.name
-            facts["agent_version"] = lease.agent.version
-            if lease.access_key_id:
-                facts["lease"] = lease.access_key_id
-        decision = call.decision
-        if decision is not None:
-            facts["decision"] = decision.effect.value
-            facts["reason"] = decision.reason
-            facts["policies"] = decision.policies
-            facts["policy_version"] = decision.policy_version
-        facts["durability"] = "strict" if self.strict else "buffered"
-        return facts
+        self.record.open(call.session, facts_of(call, strict=self.strict), raw, whole=whole, buffered=not self.strict)
 
     def _times(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Durations in ns from the exchange's start; `gateway_ns` is the time that we added."""
@@ -534,39 +509,28 @@ class Exchange:
             self.client.abort()
 
     def _refusal_bytes(self, refusal: Refusal, keep: bool) -> tuple[bytes, int]:
-        call, handler = self.call, self.handler
-        request_id = ids.text(self.record.id)
-        if call is not None and handler is None and self.gateway.handlers and call.head.method != b"CONNECT":
+        handler = self.handler
+        if handler is None and self.gateway.handlers:
             handler = self.gateway.handlers[-1]  # nobody knows whose it is: the last one says so
-        if call is not None and handler is not None:
-            status, headers, body = handler.refusal(call, refusal, request_id)
-        else:
-            status = refusal.status
-            body = f"Narrows: {refusal} [{refusal.code}]\n".encode()
-            headers = [(b"Content-Type", b"text/plain; charset=utf-8"), (b"Content-Length", b"%d" % len(body))]
-            if status == 407:
-                headers.append((b"Proxy-Authenticate", b'Basic realm="narrows"'))
-        if not keep:
-            headers = [*headers, (b"Connection", b"close")]
-        lines = b"".join([name + b": " + value + b"\r\n" for name, value in headers])
-        return b"HTTP/1.1 %d %s\r\n" % (status, _REASONS.get(status, b"Refused")) + lines + b"\r\n" + body, status
+        return render_refusal(self.call, handler, refusal, ids.text(self.record.id), keep=keep)
 
     async def refuse_bytes(self, error: ProtocolError) -> None:
         """The bytes were no HTTP request: say so, and close."""
-        await self.refuse_safely(_refusal(error, error.code, error.status, "InvalidRequest"), Outcome.PROTOCOL_ERROR)
+        refusal = from_error(error, error.code, error.status, "InvalidRequest")
+        await self.refuse_safely(refusal, Outcome.PROTOCOL_ERROR)
 
     async def _upstream_failed(self, error: UpstreamError) -> bool:
         code = f"upstream_{error.phase}"
         if self.answer is not None and self.answer.started:
             self._cut(Outcome.UPSTREAM_CUT, {"code": code, "error": str(error)})
             return False
-        return await self.refuse(_refusal(error, code, error.status, "ServiceUnavailable"), Outcome.UPSTREAM_FAILED)
+        return await self.refuse(from_error(error, code, error.status, "ServiceUnavailable"), Outcome.UPSTREAM_FAILED)
 
     def _unrecorded(self, error: RecorderFailed) -> bool:
         """The recorder is gone: nothing passes, and the client is told why (this answer cannot be on record)."""
         self._drop_upstream()
         if self.answer is None or not self.answer.started:
-            answer, _status = self._refusal_bytes(_refusal(error, error.code, 503, "ServiceUnavailable"), keep=False)
+            answer, _status = self._refusal_bytes(from_error(error, error.code, 503, "ServiceUnavailable"), keep=False)
             self.client.write(answer)
             self.client.close()
         else:
@@ -612,35 +576,3 @@ class Exchange:
         if head is not None and head.expect_continue and body is not None and not body.continued:
             body.continued = True
             ask_to_continue(self.client)
-
-
-def _check_form(head: RequestHead) -> None:
-    """Refuse what this port does not carry: other protocols, and plain HTTP through the proxy."""
-    if head.upgrade and head.upgrade.lower() != b"h2c":  # h2c is an offer that a server may pass over (RFC 9113 3.1)
-        raise Refusal(
-            f"Switching protocols to {head.upgrade.decode('latin-1')[:40]} is not passed",
-            "what follows would not be on record",
-            code="upgrade_refused",
-            status=501,
-            aws_code="NotImplemented",
-        )
-    if head.target[:1] != b"/" and head.target != b"*":
-        raise Refusal(
-            "Plain HTTP through the proxy is not passed",
-            "a lease must not travel in the clear",
-            "use https, or the gateway's own URL as endpoint",
-            code="plain_http_proxy",
-        )
-
-
-def _refusal(error: NarrowsError, code: str, status: int, aws_code: str) -> Refusal:
-    return Refusal(error.what, error.why, error.hint, code=code, status=status, aws_code=aws_code)
-
-
-_REASONS = {
-    400: b"Bad Request", 403: b"Forbidden", 404: b"Not Found", 407: b"Proxy Authentication Required",
-    408: b"Request Timeout", 413: b"Content Too Large", 414: b"URI Too Long", 417: b"Expectation Failed",
-    421: b"Misdirected Request", 431: b"Request Header Fields Too Large", 500: b"Internal Server Error",
-    501: b"Not Implemented", 502: b"Bad Gateway", 503: b"Service Unavailable", 504: b"Gateway Timeout",
-    505: b"HTTP Version Not Supported",
-}  # fmt: skip

@@ -279,8 +279,8 @@ async def world(
     w.pool = Pool(per_origin=per_origin, idle_s=60, connect_timeout_s=connect_timeout_s, own_ports=frozenset({w.port}))
     handler = AwsHandler(models(), w.leases, w.directory, w.clock, gateway_hosts=("localhost", "127.0.0.1"))
     w.gateway = Gateway(
-        (HttpHandler(w.directory), handler), w.directory, Tunnels(w.authority, w.directory, w.leases), w.credentials, w.pool, w.recorder,
-        w.clock, executor, limits or Limits(), w.loop,
+        (HttpHandler(w.directory), handler), w.directory, Tunnels(w.authority, w.directory, w.leases), w.credentials,
+        w.pool, w.recorder, w.clock, executor, limits or Limits(), w.loop,
     )  # fmt: skip
     w.listener = Listener(
         sock,

@@ -52,7 +52,7 @@ def _called(node: ast.Call) -> str:
     return node.func.attr if isinstance(node.func, ast.Attribute) else ""
 
 
-_POSITIONAL = {"problem": 4, "_refusal": 1, "_refuse": 1}
+_POSITIONAL = {"problem": 4, "from_error": 1, "_refuse": 1}
 """Functions that take a code by position, and which position that is."""
 
 

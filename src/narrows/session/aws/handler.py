@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -25,6 +26,9 @@ _DOTS = re.compile(rb"(?i)/(?:\.|%2e){1,2}(?:/|$)")
 _REGION = re.compile(r"[a-z]{2,8}(?:-[a-z0-9]{1,16}){1,5}")
 _SCOPE = re.compile(rb"/[0-9]{8}/[a-z0-9*-]{1,32}/([a-z0-9-]{1,64})/aws4_request")
 _SIGNATURE = re.compile(rb"Signature=([0-9a-f]{64})")
+MAX_FORM = 16 * 1024 * 1024
+"""Longest form that is unpacked to find its Action, bytes."""
+
 _BUCKET_REGIONS = 4096
 """Buckets whose region is remembered; the oldest is forgotten first."""
 
@@ -187,6 +191,31 @@ class AwsHandler:
         head, claim = call.head, call.auth.claim
         return claim is not None and resolve.needs_body(head.method, head.target, head.headers, claim.service)
 
+    def _form(self, call: Call) -> bytes:
+        """The body that `resolve` looks into: a form that is compressed is read as what it holds."""
+        coding = (call.head.get(b"content-encoding") or b"").strip().lower()
+        body = call.body or b""
+        if not coding or not body or not self._needs_form(call):
+            return body
+        unpack = zlib.decompressobj(wbits=31)
+        try:
+            if coding != b"gzip":
+                raise zlib.error("not gzip")
+            plain = unpack.decompress(body, MAX_FORM + 1)
+        except zlib.error:
+            plain = b""
+        if not plain or not unpack.eof or unpack.unused_data or len(plain) > MAX_FORM:
+            raise Refusal(
+                "The form could not be unpacked",
+                f"its Content-Encoding is {coding.decode('latin-1')[:40]}, and it is not one whole gzip of at most"
+                f" {MAX_FORM} bytes",
+                "send it without Content-Encoding: AWS_DISABLE_REQUEST_COMPRESSION=true",
+                code="form_encoded",
+                status=400,
+                aws_code="InvalidRequest",
+            )
+        return plain
+
     def decode(self, call: Call) -> None:
         """Verify the signature, then find service, operation, action and access level."""
         if call.body is None and call.body_sha256 and self._needs_form(call):
@@ -211,7 +240,7 @@ class AwsHandler:
             signing_name=claim.service if claim else "s3",
             region=claim.region if claim else "",
             host=call.true_host,
-            body=call.body or b"",
+            body=self._form(call),
             gateway_hosts=self._gateway_hosts,
         )
         proof.target = target

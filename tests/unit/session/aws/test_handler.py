@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from urllib.parse import quote
 
 import pytest
@@ -115,3 +116,45 @@ def test_every_spelling_of_a_secret_is_looked_for() -> None:
     assert {
         b"a/b+c=", b"a%2Fb%2Bc%3D", b"a%2fb%2bc%3d", quote("a%2Fb%2Bc%3D").encode(), b"a\\/b+c=", b"61 2f 62 2b 63 3d",
     } <= set(spellings)  # fmt: skip
+
+
+def _form(w: World, body: bytes, coding: bytes) -> bytes:
+    extra = [(b"content-type", b"application/x-www-form-urlencoded; charset=utf-8"), (b"content-encoding", coding)]
+    return w.signer.request(b"POST", b"/", body, service="monitoring", declare=False, extra=extra)
+
+
+@scenario()
+async def test_a_compressed_form_is_read_as_what_it_holds(w: World) -> None:
+    plain = b"Action=PutMetricData&Version=2010-08-01&Namespace=n"
+    client = await w.client()
+    packed = gzip.compress(plain)
+    assert (await client.ask(_form(w, packed, b"gzip"), b"POST")).status == 200
+    assert bytes(w.origin.ledger[0].body) == packed
+    assert (await w.only()).facts["operation"] == "PutMetricData"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Action=PutMetricData",
+        gzip.compress(b"Action=PutMetricData") + b"x",
+        gzip.compress(b"A" * 100)[:-4],
+        b"\x1f\x8b",
+    ],
+)
+@scenario()
+async def test_a_form_that_cannot_be_unpacked_is_refused(w: World, body: bytes) -> None:
+    client = await w.client()
+    answer = await client.ask(_form(w, body, b"gzip"), b"POST")
+    assert answer.status == 400
+    assert b"form_encoded" in answer.body
+    assert not w.origin.ledger
+
+
+@scenario()
+async def test_a_form_that_unpacks_without_end_is_refused(w: World) -> None:
+    client = await w.client()
+    bomb = gzip.compress(b"Action=PutMetricData&x=" + b"a" * (handler.MAX_FORM + 1))
+    answer = await client.ask(_form(w, bomb, b"gzip"), b"POST")
+    assert answer.status == 400
+    assert not w.origin.ledger

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from narrows import transfer
 from narrows.core.errors import ProtocolError, Refusal, UpstreamError
 from narrows.session.call import Outbound, PassBody
-from narrows.transfer import BATCH, Body, Spool
+from narrows.transfer import answer
+from narrows.transfer.body import BATCH, INLINE, Body, Spool
 from narrows.wire.http1 import Data, End
 
 
@@ -58,7 +58,7 @@ def test_trailers_may_not_carry_credentials(name: bytes) -> None:
         Body().add(End(b"", [(b"x-ok", b"1"), (name, b"value")]))
 
 
-@pytest.mark.parametrize("size", [0, 10, transfer.INLINE + 1])
+@pytest.mark.parametrize("size", [0, 10, INLINE + 1])
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_whole_body_is_framed_as_its_head_says(size: int, chunked: bool) -> None:
     async def body(executor: ThreadPoolExecutor) -> None:
@@ -128,7 +128,7 @@ BODY = b"<Error>something</Error>"
     ],
 )
 def test_codings_that_are_seen_through(coding: bytes, coded: bytes) -> None:
-    assert transfer._decoded(coded, coding) == BODY
+    assert answer._decoded(coded, coding) == BODY
 
 
 @pytest.mark.parametrize(
@@ -139,10 +139,10 @@ def test_codings_that_are_seen_through(coding: bytes, coded: bytes) -> None:
         (b"gzip", BODY),
         (b"gzip", gzip.compress(BODY)[:-3]),
         (b"gzip", gzip.compress(BODY) + gzip.compress(b"token")),
-        (b"gzip", gzip.compress(bytes(transfer.MAX_MASKED + 1))),
+        (b"gzip", gzip.compress(bytes(answer.MAX_MASKED + 1))),
         (b"deflate", gzip.compress(BODY)),
     ],
 )
 def test_codings_that_are_not_hide_nothing(coding: bytes, coded: bytes) -> None:
     with pytest.raises(UpstreamError):
-        transfer._decoded(coded, coding)
+        answer._decoded(coded, coding)

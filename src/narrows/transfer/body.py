@@ -1,0 +1,253 @@
+"""Request bodies: what has come of them, and how one that must be whole before it may pass is kept until then."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from concurrent.futures import Executor
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from narrows.core.errors import ProtocolError, Refusal
+from narrows.listen.connection import ClientConnection, ClientGone
+from narrows.session.call import Outbound
+from narrows.wire import scrub
+from narrows.wire.http1 import LENGTH, Data, End, RequestHead
+
+if TYPE_CHECKING:
+    from narrows.path import Gateway
+
+Bytes = bytes | memoryview
+
+INLINE = 64 * 1024
+"""Bytes that are hashed or re-signed on the event loop; more go to the executor (hashing releases the GIL)."""
+
+MAX_GATHERED = 4 * 1024 * 1024
+"""Longest body that is held in memory because its signature covers it undeclared, bytes; a longer one is spooled."""
+
+MAX_SPOOLED = 1024 * 1024 * 1024
+"""Longest body that is spooled, bytes: far above what any service takes that does not declare hashes."""
+
+BATCH = 256 * 1024
+"""Body bytes that are recorded and sent on together, at most, where as many are here."""
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Body:
+    """What has come of a request's body. `raw` is as on the wire; `continued` says that 100 was sent.
+
+    `size` counts the decoded bytes, `held` those on the wire. `spool` has the bytes where there are too many to hold.
+    """
+
+    __slots__ = ("_pieces", "continued", "done", "held", "raw", "size", "spool", "trailers")
+
+    def __init__(self) -> None:
+        self.raw: list[Bytes] = []
+        self._pieces: list[Bytes] = []
+        self.done = False
+        self.continued = False
+        self.size = 0
+        self.held = 0
+        self.spool: Spool | None = None
+        self.trailers: list[tuple[bytes, bytes]] = []
+
+    def add(self, event: Data | End) -> None:
+        """Take one event. Raises ProtocolError for a trailer that carries a credential."""
+        if isinstance(event, Data):
+            self.raw.append(event.raw)
+            self._pieces.append(event.payload)
+            self.size += len(event.payload)
+            self.held += len(event.raw)
+            if len(self.raw) > 1024:  # many small chunks: their objects would weigh more than their bytes
+                self.raw = [b"".join(self.raw)]
+                self._pieces = [b"".join(self._pieces)]
+            return
+        check_trailers(event)
+        if event.raw:
+            self.raw.append(event.raw)
+        self.trailers = event.trailers
+        self.done = True
+
+    def drain(self) -> list[Bytes]:
+        """Give up the pieces on the wire that are held."""
+        raw, self.raw, self._pieces, self.held = self.raw, [], [], 0
+        return raw
+
+    def close(self) -> None:
+        """Give back what the body holds beside memory."""
+        if self.spool is not None:
+            self.spool.close()
+
+    def payload(self) -> bytes:
+        """The decoded body so far."""
+        if not self._pieces:
+            return b""
+        if len(self._pieces) == 1:
+            return bytes(self._pieces[0])
+        self._pieces = [b"".join(self._pieces)]
+        return bytes(self._pieces[0])
+
+    async def through(self, out: Outbound, loop: asyncio.AbstractEventLoop, executor: Executor) -> bytes:
+        """The whole body as it goes upstream: checked, re-signed, framed. Raises Refusal."""
+        payload = self.payload()
+        if self.size > INLINE:
+            return await loop.run_in_executor(executor, self._through, out, payload)
+        return self._through(out, payload)
+
+    def _through(self, out: Outbound, payload: bytes) -> bytes:
+        body = out.pipe.feed(payload) if payload else b""
+        last = out.pipe.finish(self.trailers)
+        if not out.chunked:
+            return bytes(body) + last if last else bytes(body)
+        return _chunk(body) + _chunk(last) + last_chunk(self.trailers)
+
+
+def _chunk(data: Bytes) -> bytes:
+    return b"%x\r\n" % len(data) + data + b"\r\n" if data else b""
+
+
+def last_chunk(trailers: list[tuple[bytes, bytes]]) -> bytes:
+    return b"0\r\n" + b"".join([name + b": " + value + b"\r\n" for name, value in trailers]) + b"\r\n"
+
+
+def check_trailers(end: End) -> None:
+    """Raise ProtocolError for a trailer that carries a credential: it would go on, and on record, as it is."""
+    for name, _value in end.trailers:
+        if name in scrub.HEADERS:
+            raise ProtocolError("The request was refused", "a trailer carries a credential")
+
+
+def take_ready(client: ClientConnection, body: Body) -> None:
+    """Take what is already here of the request's body, without waiting. Raises ProtocolError."""
+    while not body.done:
+        event = client.poll()
+        if event is None:
+            break
+        assert not isinstance(event, RequestHead)
+        body.add(event)
+
+
+class Spool:
+    """A body that is needed whole before anything may pass, and is too long to be held: kept in a file without a name.
+
+    To `Upload` it is a client that sends the body again. `digest` is its SHA-256 once it is whole.
+    """
+
+    __slots__ = ("_at", "_executor", "_file", "_hash", "_loop", "_size", "deadline")
+
+    def __init__(self, directory: Path | None, loop: asyncio.AbstractEventLoop, executor: Executor) -> None:
+        """Raises Refusal when no file can be made in `directory` (None: the system's for temporary files)."""
+        try:
+            self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - lives as long as its exchange
+        except OSError as error:
+            raise _no_spool(error) from error
+        self._loop = loop
+        self._executor = executor
+        self._hash = sha256()
+        self._size = 0
+        self._at = 0
+        self.deadline = 0.0
+
+    async def add(self, pieces: list[Bytes]) -> None:
+        """Write further bytes. Raises Refusal when the disk takes no more."""
+        try:
+            await self._loop.run_in_executor(self._executor, self._write, pieces)
+        except OSError as error:
+            raise _no_spool(error) from error
+
+    def _write(self, pieces: list[Bytes]) -> None:
+        for piece in pieces:
+            self._file.write(piece)
+            self._hash.update(piece)
+            self._size += len(piece)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that was added, in hexadecimal."""
+        return self._hash.hexdigest()
+
+    def poll(self) -> Data | End | None:
+        """The end, once all was read back."""
+        return End(b"", []) if self._at == self._size else None
+
+    async def next(self) -> Data | End:
+        """The next bytes, from the first on; then the end."""
+        event = self.poll()
+        if event is not None:
+            return event
+        data = await self._loop.run_in_executor(self._executor, self._read, self._at)
+        if not data:
+            raise OSError("the spooled body is shorter than what was written")
+        self._at += len(data)
+        return Data(data, data)
+
+    def _read(self, at: int) -> bytes:
+        self._file.seek(at)
+        return self._file.read(BATCH)
+
+    def close(self) -> None:
+        """Give the space back."""
+        self._file.close()
+
+
+def _no_spool(error: OSError) -> Refusal:
+    return Refusal(
+        "The body could not be kept while its signature is checked",
+        error.strerror or type(error).__name__,
+        "the gateway's data directory needs space for bodies under way",
+        code="spool_failed",
+        status=503,
+        aws_code="ServiceUnavailable",
+    )
+
+
+async def take_body(client: ClientConnection, head: RequestHead, body: Body, gateway: Gateway) -> None:
+    """Wait for the rest of a body that is needed whole: in memory up to MAX_GATHERED, then in a file.
+
+    Raises Refusal for one that is longer than MAX_SPOOLED, or too long for memory and of unknown length; ClientGone.
+    """
+    if head.length > MAX_SPOOLED:
+        raise _too_long(MAX_SPOOLED)
+    while not body.done:
+        client.deadline = gateway.loop.time() + gateway.limits.body_stall_s
+        event = of_body(await client.next())
+        client.deadline = 0.0
+        if event is None:
+            raise ClientGone(client.ended_because)
+        body.add(event)
+        if body.held <= MAX_GATHERED:
+            continue
+        if head.framing != LENGTH:
+            raise _too_long(MAX_GATHERED)
+        if body.spool is None:
+            body.spool = Spool(gateway.spool, gateway.loop, gateway.executor)
+        await body.spool.add(body.drain())
+    if body.spool is not None:
+        await body.spool.add(body.drain())
+
+
+def _too_long(limit: int) -> Refusal:
+    return Refusal(
+        "The body is too long to be checked",
+        f"its signature covers it without declaring its hash, and it is over {limit} bytes",
+        "have the client send x-amz-content-sha256",
+        code="body_too_long",
+        status=413,
+        aws_code="RequestEntityTooLarge",
+    )
+
+
+def ask_to_continue(client: ClientConnection) -> None:
+    """Send 100 (RFC 9110 section 10.1.1)."""
+    client.write(_CONTINUE)
+
+
+def joined(pieces: list[Bytes]) -> Bytes:
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def of_body(event: RequestHead | Data | End | None) -> Data | End | None:
+    assert not isinstance(event, RequestHead)
+    return event
