@@ -5,27 +5,23 @@ from __future__ import annotations
 import re
 import zlib
 from collections import OrderedDict
-from dataclasses import dataclass, field
 from functools import lru_cache
-from hashlib import sha256
 from typing import Protocol
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
-from narrows.core.errors import ProtocolError, Refusal
+from narrows.core.errors import Refusal
 from narrows.core.ports import Clock
 from narrows.core.values import Connection, Lease
-from narrows.session.aws import body as bodies
 from narrows.session.aws import endpoints, errors, outbound, resolve
 from narrows.session.aws.models import Models
-from narrows.session.call import BodyPipe, Call, Outbound, PassBody
-from narrows.wire import aws_chunked, eventstream, sigv2, sigv4
+from narrows.session.aws.resign import S3_SERVICES, Proof, Resigner, Signing, digest_of, secrets
+from narrows.session.call import Call, Outbound
+from narrows.wire import sigv2, sigv4
 from narrows.wire.http1 import RequestHead
 
-_S3_SERVICES = frozenset({"s3", "s3express", "s3-outposts", "s3-object-lambda"})
 _DOTS = re.compile(rb"(?i)/(?:\.|%2e){1,2}(?:/|$)")
 _REGION = re.compile(r"[a-z]{2,8}(?:-[a-z0-9]{1,16}){1,5}")
 _SCOPE = re.compile(rb"/[0-9]{8}/[a-z0-9*-]{1,32}/([a-z0-9-]{1,64})/aws4_request")
-_SIGNATURE = re.compile(rb"Signature=([0-9a-f]{64})")
 MAX_FORM = 16 * 1024 * 1024
 """Longest form that is unpacked to find its Action, bytes."""
 
@@ -53,36 +49,6 @@ class Connections(Protocol):
         ...
 
 
-class Proof:
-    """What a caller's signature said, and, once verified, what is needed to check and re-sign the body."""
-
-    __slots__ = ("claim", "claim_v2", "key", "target", "verified")
-
-    def __init__(self, claim: sigv4.Claim | None, claim_v2: sigv2.ClaimV2 | None) -> None:
-        self.claim = claim
-        self.claim_v2 = claim_v2
-        self.key = b""
-        self.verified: sigv4.Verified | None = None
-        self.target: resolve.Target | None = None
-
-
-@dataclass(slots=True)
-class Upstream:
-    """How the request's head was signed for the target: what signing its body goes on from."""
-
-    credentials: sigv4.Credentials
-    key: bytes = field(repr=False)
-    amz_date: str
-    region: str
-    service: str
-    seed: str
-
-    def chunk_signer(self) -> sigv4.ChunkSigner:
-        """The chain of chunk signatures that starts from the head's."""
-        scope = f"{self.amz_date[:8]}/{self.region}/{self.service}/aws4_request"
-        return sigv4.ChunkSigner(self.key, scope, self.amz_date, self.seed)
-
-
 class AwsHandler:
     """Implements `narrows.session.call.Handler` for connections of kind `aws`.
 
@@ -108,6 +74,7 @@ class AwsHandler:
         self._gateway_hosts = gateway_hosts
         self._client_keys = sigv4.KeyCache()
         self._upstream_keys = sigv4.KeyCache()
+        self._resigner = Resigner(clock, self._client_keys, self._upstream_keys)
         self._bucket_region: OrderedDict[str, str] = OrderedDict()
 
     # -- who --------------------------------------------------------------------------------------------------
@@ -230,7 +197,7 @@ class AwsHandler:
         proof: Proof = call.auth
         head = call.head
         claim = proof.claim
-        if claim is not None and claim.service not in _S3_SERVICES:
+        if claim is not None and claim.service not in S3_SERVICES:
             _check_path(head.target)
         target = resolve.resolve(
             self._models,
@@ -274,7 +241,7 @@ class AwsHandler:
         )
         digest = None
         if sigv4.needs_body_hash(claim):
-            digest = _digest(call)
+            digest = digest_of(call)
         proof.verified = sigv4.verify(
             claim, head.method, head.target, head.headers, proof.key, call.now_s, digest, head.shape
         )
@@ -306,9 +273,8 @@ class AwsHandler:
         key = self._upstream_keys.get(
             credentials.access_key_id, credentials.secret_access_key, amz_date[:8], region, target.signing_name
         )
-        head, recorded, chunked, pipe = self._signed(
-            call, path, host_header, region, target.signing_name, credentials, key, amz_date
-        )
+        signing = Signing(credentials, key, amz_date, region, target.signing_name)
+        head, recorded, chunked, pipe = self._resigner.sign(call, path, host_header, signing)
         return Outbound(scheme, host, port, head, recorded, chunked, pipe, credentials)
 
     def _place(
@@ -334,139 +300,9 @@ class AwsHandler:
             path = prefix.encode("ascii") + path
         return path
 
-    def _signed(
-        self,
-        call: Call,
-        path: bytes,
-        host: str,
-        region: str,
-        service: str,
-        credentials: sigv4.Credentials,
-        key: bytes,
-        amz_date: str,
-    ) -> tuple[bytes, bytes, bool, BodyPipe]:
-        proof: Proof = call.auth
-        head = call.head
-        claim = proof.claim
-        framing, chunked = self._framing(call)
-        if claim is None or claim.form == "query":
-            sent, recorded, _signature = outbound.build_presigned(
-                head,
-                target=path,
-                host=host,
-                payload_hash=self._presigned_payload(call, claim),
-                signed_headers=claim.signed_headers if claim else _signed_v2(head),
-                framing=framing,
-                credentials=credentials,
-                key=key,
-                amz_date=amz_date,
-                region=region,
-                service=service,
-                encoding=proof.verified.encoding if proof.verified else 0,
-            )
-            return sent, recorded, chunked, PassBody()
-        payload_hash = claim.payload_hash or _digest(call).encode("ascii")
-        sent, recorded, seed = outbound.build(
-            head,
-            target=path,
-            host=host,
-            payload_hash=payload_hash,
-            client_signed=claim.signed_headers,
-            framing=framing,
-            credentials=credentials,
-            key=key,
-            amz_date=amz_date,
-            region=region,
-            service=service,
-            encoding=proof.verified.encoding if proof.verified else 0,
-        )
-        return sent, recorded, chunked, self._pipe(call, Upstream(credentials, key, amz_date, region, service, seed))
-
-    def _presigned_payload(self, call: Call, claim: sigv4.Claim | None) -> bytes:
-        if claim is None or claim.service in _S3_SERVICES:
-            return (claim.payload_hash if claim else b"") or b"UNSIGNED-PAYLOAD"
-        return claim.payload_hash or _digest(call).encode("ascii")
-
-    def _framing(self, call: Call) -> tuple[bytes, bool]:
-        """The framing line upstream. Re-signed chunks have other boundaries than the client's, hence another length."""
-        head = call.head
-        length = head.get(b"content-length")
-        verified = call.auth.verified
-        if verified is not None and verified.payload in (
-            sigv4.PayloadKind.STREAMING_SIGNED,
-            sigv4.PayloadKind.STREAMING_SIGNED_TRAILER,
-        ):
-            decoded = _decoded_length(head.get(b"x-amz-decoded-content-length"))
-            if verified.payload is sigv4.PayloadKind.STREAMING_SIGNED and decoded is not None:
-                size = aws_chunked.encoded_length(decoded, bodies.CHUNK, None)
-                return b"Content-Length: %d" % size, False
-            return b"Transfer-Encoding: chunked", True
-        if length is not None:
-            return b"Content-Length: " + length, False
-        if head.get(b"transfer-encoding") is not None:
-            return b"Transfer-Encoding: chunked", True
-        return b"", False
-
-    def _pipe(self, call: Call, upstream: Upstream) -> BodyPipe:
-        proof: Proof = call.auth
-        verified = proof.verified
-        assert verified is not None
-        kind = verified.payload
-        if kind in (sigv4.PayloadKind.HEX, sigv4.PayloadKind.EMPTY):
-            return bodies.DeclaredDigest(verified.body_sha256)
-        if kind in (sigv4.PayloadKind.UNSIGNED, sigv4.PayloadKind.BODY):
-            return PassBody()
-        head = call.head
-        decoded = _decoded_length(head.get(b"x-amz-decoded-content-length"))
-        names = frozenset(
-            part.strip().lower() for part in (head.get(b"x-amz-trailer") or b"").split(b",") if part.strip()
-        )
-        client_signer = sigv4.ChunkSigner(proof.key, verified.scope, verified.amz_date, verified.signature)
-        if kind is sigv4.PayloadKind.STREAMING_UNSIGNED_TRAILER:
-            return bodies.UnsignedChunks(aws_chunked.Decoder(kind, None, decoded, names))
-        if kind is sigv4.PayloadKind.EVENTS:
-            return self._events(call, upstream)
-        trailer = kind is sigv4.PayloadKind.STREAMING_SIGNED_TRAILER
-        return bodies.ResignedChunks(
-            aws_chunked.Decoder(kind, client_signer, decoded, names),
-            aws_chunked.Encoder(upstream.chunk_signer(), trailer, bodies.CHUNK),
-        )
-
-    def _events(self, call: Call, upstream: Upstream) -> BodyPipe:
-        proof: Proof = call.auth
-        claim, lease, verified = proof.claim, call.lease, proof.verified
-        assert claim is not None and lease is not None and verified is not None
-        theirs, ours = self._client_keys, self._upstream_keys
-        credentials = upstream.credentials
-        verifier = eventstream.EventVerifier(
-            lambda day: theirs.get(
-                lease.access_key_id, lease.secret_access_key, day, claim.region, claim.service
-            ),
-            claim.region, claim.service, verified.signature,
-        )  # fmt: skip
-        signer = eventstream.EventSigner(
-            lambda day: ours.get(
-                credentials.access_key_id, credentials.secret_access_key, day, upstream.region, upstream.service
-            ),
-            upstream.region, upstream.service, upstream.seed,
-        )  # fmt: skip
-        return bodies.ResignedEvents(verifier, signer, self._clock)
-
     def secrets(self, out: Outbound) -> tuple[bytes, ...]:
-        """What must not come back to the client: secret key, session token, and the signature that we made.
-
-        In every spelling that a target is known to answer in: as in a URL, escaped for JSON, and as the hexadecimal
-        bytes in which S3's SignatureDoesNotMatch repeats the canonical request.
-        """
-        found = [out.credentials.secret_access_key.encode("ascii")]
-        if out.credentials.session_token:
-            found.append(out.credentials.session_token.encode("ascii"))
-        found += _SIGNATURE.findall(out.head)
-        spellings: dict[bytes, None] = {}
-        for secret in found:
-            for one in _spellings(secret):
-                spellings[one] = None
-        return tuple(sorted(spellings, key=len, reverse=True))
+        """What must not come back to the client (`resign.secrets`)."""
+        return secrets(out)
 
     def elsewhere(self, call: Call, status: int, headers: list[tuple[bytes, bytes]]) -> bool:
         """S3 says that the bucket lives in another region: remember it (endpoint form only; in proxy form the
@@ -507,21 +343,6 @@ class AwsHandler:
         )
 
 
-def _spellings(secret: bytes) -> tuple[bytes, ...]:
-    escaped = quote(secret, safe="-_.~")
-    lower = re.sub(r"%[0-9A-F]{2}", lambda match: match[0].lower(), escaped)
-    return (
-        secret,
-        escaped.encode("ascii"),
-        lower.encode("ascii"),
-        quote(escaped, safe="").encode("ascii"),
-        secret.replace(b"/", b"\\/"),
-        secret.hex(" ").encode("ascii"),
-        secret.hex(" ").upper().encode("ascii"),
-        secret.hex().encode("ascii"),
-    )
-
-
 @lru_cache(maxsize=1024)
 def _endpoint(url: str) -> tuple[str, str, int, str]:
     """Scheme, host, port and base path of a connection's endpoint."""
@@ -530,22 +351,10 @@ def _endpoint(url: str) -> tuple[str, str, int, str]:
     return parts.scheme, parts.hostname or "", port, parts.path.rstrip("/")
 
 
-def _digest(call: Call) -> str:
-    if not call.body_sha256:
-        call.body_sha256 = sha256(call.body or b"").hexdigest()
-    return call.body_sha256
-
-
 def _named_service(head: RequestHead) -> str:
     """The service that an unreadable signature seems to be for: only for the shape of the answer."""
     found = _SCOPE.search(head.get(b"authorization") or head.target)
     return found[1].decode("ascii") if found is not None else "s3"
-
-
-def _signed_v2(head: RequestHead) -> tuple[bytes, ...]:
-    """What a SigV2 signature covers, as names that SigV4 signs: S3 accepts no x-amz-* header unsigned."""
-    names = {b"host"} | {name for name, _value in head.headers if name[:6] == b"x-amz-"} - {b"x-amz-security-token"}
-    return tuple(sorted(names))
 
 
 def _host_matches(host: str, patterns: tuple[str, ...]) -> bool:
@@ -565,11 +374,3 @@ def _check_path(target: bytes) -> None:
             status=400,
             aws_code="InvalidRequest",
         )
-
-
-def _decoded_length(value: bytes | None) -> int | None:
-    if value is None:
-        return None
-    if not value.isdigit() or len(value) > 18:
-        raise ProtocolError("x-amz-decoded-content-length is not a length")
-    return int(value)
