@@ -122,6 +122,18 @@ class Gateway:
         client.deadline = self.loop.time() + self.limits.head_s
         return True
 
+    def check_live(self, session: bytes, *, begun: bool = True) -> None:
+        """Raise Refusal if the session was ended meanwhile. What has `begun` may finish, unless it was killed."""
+        ended = self.directory.session_ended(session)
+        if ended and (ended == "killed" or not begun):
+            raise Refusal(
+                f"The session is {ended}",
+                "it was ended while this call was under way",
+                "start a new one with `narrows run`",
+                code="session_ended",
+                aws_code="ExpiredToken",
+            )
+
     def amz_date(self) -> str:
         """Now, as `YYYYMMDDTHHMMSSZ`; made once a second."""
         second = self.clock.wall_ns() // 1_000_000_000
@@ -246,6 +258,7 @@ class Exchange:
         if not self.body.done and handler.needs_body(call):
             self._continue()
             await take_body(self.client, call.head, self.body, self.gateway)
+            self.gateway.check_live(call.session, begun=False)
             self.ready_ns = self.gateway.clock.mono_ns()
         if self.body.spool is not None:
             call.body_sha256 = self.body.spool.digest
@@ -349,6 +362,7 @@ class Exchange:
         self.ready_ns = self.ready_ns or self.record.started_ns
         if self.strict:
             await self.gateway.recorder.durable(self.record.last)
+        self.gateway.check_live(self.record.session)
         conn.write(out.head + data if data else out.head)
         self.sent_ns = self.gateway.clock.mono_ns()
         if conn.write_paused:

@@ -153,6 +153,7 @@ class Answer:
             return
         self._record.response(self.unrecorded())
         self.started = True
+        self._gateway.check_live(self._record.session)
         client = self._client
         if client.closed:
             raise ClientGone(client.ended_because)

@@ -132,6 +132,7 @@ class Upload:
         return self._out.pipe.feed(payload)
 
     async def _forward(self, payload: Bytes) -> None:
+        self._gateway.check_live(self._record.session)
         data = await self._fed(payload)
         if data:
             self._write(data)
@@ -156,6 +157,7 @@ class Upload:
         last = data + self._out.pipe.finish(end.trailers)
         if self._strict:
             await gateway.recorder.durable(self._record.last)
+        gateway.check_live(self._record.session)
         if last:
             self._write(last)
         if self._out.chunked:

@@ -14,6 +14,10 @@ Headers = list[tuple[bytes, bytes]]
 
 _MAX_SHAPES: Final = 1024
 _MAX_PLANS: Final = 64
+_MAX_PLANS_OF_ALL: Final = 4096
+_MAX_NAMES: Final = 64
+_MAX_NAME: Final = 64
+"""Heads with more names, or a longer one, are not kept: clients make them up, programs do not."""
 
 
 class Shape:
@@ -35,12 +39,20 @@ class Shape:
 
     def remember(self, key: Any, plan: Any) -> None:
         """Keep what was worked out for `key`."""
+        global _plans
         if len(self.plans) >= _MAX_PLANS:
             self.plans.clear()
+        if _plans >= _MAX_PLANS_OF_ALL:
+            for shape in _shapes.values():
+                shape.plans.clear()
+            _shapes.clear()
+            _plans = 0
+        _plans += 1
         self.plans[key] = plan
 
 
 _shapes: dict[tuple[bytes, ...], Shape] = {}
+_plans = 0
 
 
 def of(headers: Headers) -> Shape:
@@ -49,6 +61,8 @@ def of(headers: Headers) -> Shape:
     shape = _shapes.get(names)
     if shape is None:
         shape = Shape(names)
+        if len(names) > _MAX_NAMES or len(max(names, key=len, default=b"")) > _MAX_NAME:
+            return shape
         if len(_shapes) >= _MAX_SHAPES:
             _shapes.clear()
         _shapes[names] = shape

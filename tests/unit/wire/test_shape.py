@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from narrows.wire import shape
 
 
@@ -29,6 +31,21 @@ def test_made_up_names_do_not_fill_memory() -> None:
     for i in range(500):
         one.remember(("signed", (b"%d" % i,)), i)
     assert len(one.plans) <= 64
+
+
+def test_plans_of_all_shapes_together_are_bounded() -> None:
+    for i in range(200):
+        one = shape.of([(b"x-%d" % i, b"v")])
+        for j in range(60):
+            one.remember(("signed", (b"%d" % j,)), j)
+    assert sum(len(one.plans) for one in shape._shapes.values()) <= 4096
+
+
+@pytest.mark.parametrize("names", [[b"x-%d" % i for i in range(65)], [b"x" * 65]])
+def test_heads_that_no_program_sends_are_not_kept(names: list[bytes]) -> None:
+    made = shape.of([(name, b"v") for name in names])
+    assert made.names == tuple(names)
+    assert made.names not in shape._shapes
 
 
 def test_no_value_stays_in_a_shape() -> None:

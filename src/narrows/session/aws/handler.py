@@ -171,7 +171,9 @@ class AwsHandler:
             plain = unpack.decompress(body, MAX_FORM + 1)
         except zlib.error:
             plain = b""
-        if not plain or not unpack.eof or unpack.unused_data or len(plain) > MAX_FORM:
+        # A service that reads the packed bytes as a form must not find another operation in them.
+        hides = resolve.names_operation(body)
+        if not plain or not unpack.eof or unpack.unused_data or len(plain) > MAX_FORM or hides:
             raise Refusal(
                 "The form could not be unpacked",
                 f"its Content-Encoding is {coding.decode('latin-1')[:40]}, and it is not one whole gzip of at most"
@@ -248,10 +250,8 @@ class AwsHandler:
 
     def _virtual_bucket(self, call: Call) -> str:
         """The bucket in the Host header, where it stands there and not in the path."""
-        host = (call.head.get(b"host") or b"").decode("ascii").rpartition(":")[0] or (
-            call.head.get(b"host") or b""
-        ).decode("ascii")
-        return resolve.bucket_of_host(call.true_host or host, self._gateway_hosts)
+        host = (call.head.get(b"host") or b"").decode("ascii").lower()
+        return resolve.bucket_of_host(call.true_host or host.rpartition(":")[0] or host, self._gateway_hosts)
 
     # -- where ------------------------------------------------------------------------------------------------
 
@@ -292,10 +292,8 @@ class AwsHandler:
         proof: Proof = call.auth
         query_auth = proof.claim is None or proof.claim.form == "query"
         path = self._bare(call) if query_auth else call.head.target
-        if rewritten and target.service == "s3":
-            bucket = self._virtual_bucket(call)
-            if bucket:
-                path = b"/" + bucket.encode("ascii") + (path if path != b"/" else b"")
+        if rewritten and target.service == "s3" and target.virtual_host:
+            path = b"/" + target.bucket.encode("ascii") + (path if path != b"/" else b"")
         if prefix:
             path = prefix.encode("ascii") + path
         return path

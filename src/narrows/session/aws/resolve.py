@@ -9,7 +9,8 @@ would otherwise decide about one operation and forward another.
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote
+from collections.abc import Iterator
+from urllib.parse import unquote, unquote_plus
 
 from narrows.core.errors import Refusal
 from narrows.session.aws import customer, s3
@@ -17,12 +18,20 @@ from narrows.session.aws.models import Group, Models, Operation, Service
 from narrows.session.aws.routes import split_query
 from narrows.session.aws.values import Protocol, Target
 
-__all__ = ["Protocol", "Target", "bucket_of_host", "needs_body", "resolve"]
+__all__ = ["Protocol", "Target", "bucket_of_host", "names_operation", "needs_body", "resolve"]
 
 MEMO = 4096
 """Entries of a group's memo; it is emptied when full."""
 
 _FORM = b"application/x-www-form-urlencoded"
+_PLAIN_FORM = re.compile(
+    rb"application/x-www-form-urlencoded(?: *; *charset=\"?(?:utf-?8|us-ascii|iso-8859-1)\"?)?(?: *;)?"
+)
+_BLANKS = " \t\r\n\f\v\0"
+_LONGEST_NAME = 64
+"""Characters; a parameter's name that is longer is no disguise of `Action`."""
+_MEMO_TYPE = 64
+"""A content type longer than this, in bytes, is not kept."""
 _CBOR_PATH = re.compile(r"^/service/([A-Za-z0-9_.]+)/operation/([A-Za-z0-9_]+)$")
 _LABEL = re.compile(r"^[A-Za-z0-9-]{1,63}$")
 _ACTION = re.compile(r"^[A-Za-z0-9]{1,128}$")
@@ -109,16 +118,17 @@ def resolve(
         memo = group.memo.get(key)
         if memo is None:
             memo = _by_target(group, amz_target, content_type, region, host, text, cbor)
-            if len(group.memo) >= MEMO:
-                group.memo.clear()
-            group.memo[key] = memo
+            if len(content_type) <= _MEMO_TYPE:
+                if len(group.memo) >= MEMO:
+                    group.memo.clear()
+                group.memo[key] = memo
         return memo
     path = text.partition("?")[0]
     matched = _CBOR_PATH.match(path) if group.cbor else None
     if matched:
         return _by_cbor(group, matched.group(1), matched.group(2), region, host)
     if group.query:
-        action = _action(group, method, text, content_type, body)
+        action = _action(group, method, text, headers, body)
         if action is not None:
             return _by_action(group, *action, region, host)
     return _by_route(group, method, text, headers, region, host)
@@ -144,26 +154,63 @@ def _by_cbor(group: Group, shape: str, name: str, region: str, host: str) -> Tar
     return _one(group, found, f"/service/{shape[:64]}/operation/{name[:128]}").target(Protocol.CBOR, region)
 
 
-def _action(group: Group, method: bytes, text: str, content_type: bytes, body: bytes) -> tuple[str, str] | None:
-    """(Action, Version) of a query protocol request, or None. Raises Refusal when they are given twice."""
-    given: dict[str, str] = {}
-    query = text.partition("?")[2]
-    parts = query.split("&") if query else []
-    if method == b"POST" and (not content_type or content_type.strip().lower().startswith(_FORM)):
-        parts += [part.decode("latin-1") for part in body.split(b"&") if part[:1] in (b"A", b"V", b"%")]
+def names_operation(form: bytes) -> bool:
+    """Whether a form body holds an `Action` or a `Version`, in whatever spelling."""
+    return next(_operation_fields(form.decode("latin-1").split("&")), None) is not None
+
+
+def _operation_fields(parts: list[str]) -> Iterator[tuple[str, str]]:
+    """(name, raw value) of each part of a form that some reader takes for its `Action` or `Version`."""
     for part in parts:
-        name, _, value = part.partition("=")
-        if "%" in name:
-            name = unquote(name)
-        if name in ("Action", "Version"):
-            if name in given:
-                raise _ambiguous(group, f"{name} is given twice", ())
-            given[name] = unquote(value.strip())
+        # Some readers split at semicolons too.
+        for piece in part.split(";") if ";" in part else (part,):
+            name, _, value = piece.partition("=")
+            if "%" in name or "+" in name:
+                name = unquote_plus(name)
+            if len(name) < _LONGEST_NAME and name.strip(_BLANKS).lower() in ("action", "version"):
+                yield name, value
+
+
+def _action(
+    group: Group, method: bytes, text: str, headers: list[tuple[bytes, bytes]], body: bytes
+) -> tuple[str, str] | None:
+    """(Action, Version) of a query protocol request, or None.
+
+    Raises Refusal when they are given twice, also in a spelling that only some readers take for them, and for an
+    Action beside a body that some readers take for a form and others do not.
+    """
+    given: dict[str, str] = {}
+    unread = False
+    parts = text.partition("?")[2].split("&")
+    if method == b"POST":
+        form, unread = _form(headers)
+        if form:
+            parts += body.decode("latin-1").split("&")
+    for name, value in _operation_fields(parts):
+        if name in given or name not in ("Action", "Version"):
+            raise _ambiguous(group, "Action or Version is given twice, or spelt another way", ())
+        given[name] = unquote(value.strip())
     if "Action" not in given:
         return None
+    if unread:
+        raise _ambiguous(group, "its Action stands beside a body that is not a plain form", ())
     if not _ACTION.match(given["Action"]):
         raise _unknown(group, "its Action is not a name")
     return given["Action"], given.get("Version", "")
+
+
+def _form(headers: list[tuple[bytes, bytes]]) -> tuple[bool, bool]:
+    """Whether a POST's body is to be read as a form, and whether it has a body that cannot be read so for sure.
+
+    Readers that take its bytes for another character set's would find other names in it.
+    """
+    types = [value.strip().lower() for name, value in headers if name.lower() == b"content-type"]
+    empty = not any(
+        name.lower() == b"transfer-encoding" or (name.lower() == b"content-length" and value.strip(b"0"))
+        for name, value in headers
+    )
+    plain = not types or (len(types) == 1 and _PLAIN_FORM.fullmatch(types[0]) is not None)
+    return not types or types[-1].startswith(_FORM), not plain and not empty
 
 
 def _by_action(group: Group, action: str, version: str, region: str, host: str) -> Target:
@@ -188,6 +235,8 @@ def _by_route(
     inner = path[1:-1] if path.endswith("/") else path[1:]
     if not path.startswith("/") or any(unquote(part) in (".", "..") for part in path.split("/")) or "//" in inner:
         raise _unknown(group, f"{what} has an empty or dot segment")
+    if ";" in path:  # what follows is cut off by some readers (RFC 3986 3.3); SDKs escape it
+        raise _unknown(group, f"{what} has a parameter in its path")
     parameters = split_query(query) if query else []
     allowed = {id(s) for s in _narrow(group, host, group.services)}
     matches = [m for m in group.routes.match(verb, path, parameters) if id(m[0].value.service) in allowed]

@@ -137,6 +137,11 @@ def _best(
 ) -> list[tuple[Route[T], dict[str, str]]]:
     given = dict(query)
     scored = []
+    if len(given) < len(query):
+        # One reader takes the first value, another the last: a name that tells operations apart stands once.
+        names = [name for name, _ in query]
+        if any(names.count(name) > 1 for route, _ in found for name, _ in route.literals):
+            return []
     for route, labels in found:
         for name, value in route.literals:
             if name not in given or (value is not None and given[name] != value):

@@ -26,6 +26,8 @@ SIGNING = frozenset(("s3", "s3express", "s3-outposts", "s3-object-lambda"))
 
 MEMO = 4096
 """Entries kept per memo; it is emptied when full."""
+_MEMO_QUERY = 512
+"""Queries longer than this, in characters, are not kept: their names are the client's to make up."""
 
 _COPY_SOURCE = "x-amz-copy-source"
 _CONTROL_PATH = "/v20180820/"
@@ -114,8 +116,8 @@ class Table:
         parameters: dict[str, str] = {}
         if query:
             for name, value in split_query(query):
-                if name in parameters and name in _VALUED:
-                    raise _refuse(f"the query names {name} twice")
+                if name in parameters and not name.lower().startswith("x-"):
+                    raise _refuse(f"the query names {name[:64]!r} twice")
                 parameters[name] = value or ""
                 copy = copy or name.lower() == _COPY_SOURCE
             values = tuple(parameters.get(name, "") for name in _VALUED)
@@ -127,9 +129,10 @@ class Table:
         if choice is None:
             hint = express or parameters.get("x-id") == "ListDirectoryBuckets"
             choice = self._choose(method, depth, parameters, copy, hint)
-            if len(self._memo) >= MEMO:
-                self._memo.clear()
-            self._memo[key] = choice
+            if len(query) <= _MEMO_QUERY:
+                if len(self._memo) >= MEMO:
+                    self._memo.clear()
+                self._memo[key] = choice
         return choice
 
     def _choose(self, method: str, depth: int, parameters: dict[str, str], copy: bool, express: bool) -> Choice:
@@ -217,13 +220,15 @@ def resolve(
         spot.kind in ("s3-control", "s3express-control", "s3-outposts") or (not spot.kind and account)
     ):
         return None
+    if spot.kind == "s3-control":
+        raise _refuse("S3 Control is asked under /v20180820/, spelt so")
     table = s3_table(group)
     if signing_name == "s3-object-lambda" and path == "/WriteGetObjectResponse" and method == "POST":
         if table.response is None:
             raise _refuse("this botocore does not know WriteGetObjectResponse")
         return table.response.target(Protocol.REST_XML, region)
     bucket, key = split(path, spot)
-    if bucket in (".", "..") or "/" in bucket:
+    if bucket in (".", "..") or "/" in bucket or (not spot.bucket and path.startswith("//")):
         raise _refuse("the path names no bucket that could exist")
     depth = 2 if key else 1 if bucket else 0
     choice = table.choose(method, depth, query, copy, signing_name == "s3express")

@@ -77,6 +77,13 @@ class HttpHandler:
                 f"The session is {ended}", "its tokens stopped working with it", "start a new one with `narrows run`",
                 code="session_ended",
             )  # fmt: skip
+        if call.now_s >= lease.expires:
+            raise Refusal(
+                "The session's proxy token was refused",
+                f"it expired {call.now_s - lease.expires:.0f} s ago",
+                "start a new session with `narrows run`",
+                code="lease_expired",
+            )
         host = (head.get(b"host") or b"").decode("latin-1").lower()
         if host not in (call.true_host, f"{call.true_host}:{call.true_port}"):
             raise Refusal(

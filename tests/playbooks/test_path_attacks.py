@@ -1,0 +1,194 @@
+"""What a clever holder of a lease tries: one call understood and another one forwarded, an end that does not end."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+
+import pytest
+from tests.kit import SESSION, Conn, Received, World, scenario
+
+from narrows.core.values import Connection
+
+NAMED_GZIP = b"\x1f\x8b\x08\x08\0\0\0\0\0\xffx&Action=AssumeRole&Version=2011-06-15&x=\0" + gzip.compress(b"x=1")[10:]
+"""A gzip whose file name, in the clear, is a form of its own."""
+
+FORM = (b"content-type", b"application/x-www-form-urlencoded; charset=utf-8")
+
+
+# -- the same bytes, two readings ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", [b"one.LOCALHOST", b"One.s3.eu-west-1.amazonaws.COM", b"one.Localhost:80"])
+@scenario()
+async def test_the_bucket_of_a_host_in_capitals_is_the_one_that_is_acted_on(w: World, host: bytes) -> None:
+    client = await w.client()
+    await client.ask(w.signer.request(b"DELETE", b"/two", host=host), b"DELETE")
+    found = await w.only()
+    if found.outcome["outcome"] == "refused":
+        assert not w.origin.ledger
+        return
+    assert found.facts["operation"] == "DeleteObject"
+    assert w.origin.ledger[0].head.target == b"/one/two"
+
+
+@pytest.mark.parametrize("target", [b"//two/key", b"//two", b"//"])
+@scenario()
+async def test_a_key_without_a_bucket_is_refused(w: World, target: bytes) -> None:
+    client = await w.client()
+    answer = await client.ask(w.signer.request(b"DELETE", target), b"DELETE")
+    assert answer.status == 400, (await w.only()).facts
+    assert not w.origin.ledger
+
+
+@pytest.mark.parametrize("target", [b"/bucket/key?versionId=a&versionId=", b"/bucket/key?versionId=&versionId=a"])
+@scenario()
+async def test_a_parameter_that_stands_twice_is_refused(w: World, target: bytes) -> None:
+    client = await w.client()
+    answer = await client.ask(w.signer.request(target=target))
+    assert answer.status == 400
+    assert not w.origin.ledger
+
+
+@scenario()
+async def test_a_control_request_in_disguise_is_refused(w: World) -> None:
+    host = "123456789012.s3-control.eu-west-1.amazonaws.com"
+    client = await w.tunnel(host)
+    request = w.signer.request(b"PUT", b"/%7620180820/accesspoint/x", b"<a/>", host=host.encode())
+    answer = await client.ask(request, b"PUT")
+    assert answer.status == 400, (await w.only()).facts
+    assert not w.origin.ledger
+
+
+@pytest.mark.parametrize(
+    ("extra", "body"),
+    [
+        ([FORM, (b"content-encoding", b"gzip")], gzip.compress(b"Action=AssumeRole&Version=2011-06-15")),
+        ([FORM, (b"content-encoding", b"gzip")], NAMED_GZIP),
+        (
+            [(b"content-type", b"application/x-www-form-urlencoded; charset=utf-16le")],
+            "Action=AssumeRole&Version=2011-06-15".encode("utf-16le"),
+        ),
+        (
+            [(b"content-type", b"application/x-www-form-urlencoded; charset=IBM037")],
+            "Action=AssumeRole&Version=2011-06-15".encode("cp037"),
+        ),
+        ([(b"content-type", b"text/plain")], b"Action=AssumeRole&Version=2011-06-15"),
+        ([FORM, (b"Content-Type", b"text/plain")], b"Action=AssumeRole&Version=2011-06-15"),
+        ([FORM], b"x=1;Action=AssumeRole"),
+        ([FORM], b"x=1&%41ction=AssumeRole"),
+        ([FORM], b"+Action=AssumeRole"),
+        ([FORM], b"\nAction=AssumeRole"),
+        ([FORM], b"Action%00=AssumeRole"),
+    ],
+)
+@scenario()
+async def test_a_form_that_hides_its_action_is_refused(w: World, extra: list[tuple[bytes, bytes]], body: bytes) -> None:
+    client = await w.client()
+    target = b"/?Action=GetCallerIdentity&Version=2011-06-15"
+    request = w.signer.request(b"POST", target, body, service="sts", extra=[], unsigned=extra)
+    answer = await client.ask(request, b"POST")
+    assert answer.status >= 400, (await w.only()).facts
+    assert not w.origin.ledger
+
+
+@pytest.mark.parametrize("target", [b"/2015-03-31/functions/f;x/invocations", b"/2015-03-31/functions/..;/invocations"])
+@scenario()
+async def test_parameters_in_the_path_are_refused(w: World, target: bytes) -> None:
+    client = await w.client()
+    answer = await client.ask(w.signer.request(b"POST", target, b"{}", service="lambda"), b"POST")
+    assert answer.status == 400
+    assert not w.origin.ledger
+
+
+# -- ends that must end --------------------------------------------------------------------------------------------
+
+
+@scenario()
+async def test_a_killed_session_does_not_finish_an_upload(w: World) -> None:
+    client = await w.client()
+    request = w.signer.request(b"PUT", body=b"x" * 1000)
+    client.send(request[:-10])
+    while not w.origin.connections:
+        await asyncio.sleep(0.01)
+    w.publish(w.connection(), {SESSION: "killed"})
+    w.directory.refresh()
+    client.send(request[-10:])
+    answer = await client.response(b"PUT")
+    assert answer.status >= 400
+    assert not any(seen.whole for seen in w.origin.ledger)
+    assert (await w.only()).outcome["code"] == "session_ended"
+
+
+@scenario()
+async def test_a_tunnel_does_not_outlive_its_token(w: World) -> None:
+    http = Connection("web", kind="http", endpoint=w.connection().endpoint, hosts=("web.example",), allow_private=True)
+    w.publish(w.connection(), None, http)
+    w.directory.refresh()
+    client = await w.tunnel("web.example")
+    request = b"GET / HTTP/1.1\r\nHost: web.example\r\n\r\n"
+    assert (await client.ask(request)).status == 200
+    real = w.clock.wall_ns
+    w.gateway.clock = type("Later", (), {"wall_ns": lambda _: real() + 7200 * 10**9, "mono_ns": w.clock.mono_ns})()
+    answer = await client.ask(request)
+    assert answer.status == 403
+    assert len(w.origin.ledger) == 1
+
+
+@scenario()
+async def test_a_session_that_ends_while_a_body_is_awaited_passes_nothing(w: World) -> None:
+    client = await w.client()
+    request = w.signer.dynamodb(b"DeleteTable", b'{"TableName": "orders"}')
+    client.send(request[:-5])
+    while not w.listener.connections:
+        await asyncio.sleep(0.01)
+    w.publish(w.connection(), {SESSION: "expired"})
+    w.directory.refresh()
+    client.send(request[-5:])
+    assert (await client.response(b"POST")).status >= 400
+    assert not w.origin.ledger
+
+
+@scenario()
+async def test_an_answer_to_a_killed_session_is_cut_and_on_record(w: World) -> None:
+    killed = asyncio.Event()
+
+    async def script(conn: Conn, received: Received) -> None:
+        await conn.body(received)
+        await conn.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"a" * 100_000)
+        await killed.wait()
+        await conn.write(b"b" * 900_000)
+
+    w.origin.script = script
+    client = await w.client()
+    client.send(w.signer.request())
+    while len(client.received) < 50_000:
+        assert await client.read()
+    w.publish(w.connection(), {SESSION: "killed"})
+    w.directory.refresh()
+    killed.set()
+    await client.rest()
+    assert len(client.received) < 900_000
+    found = (await w.ended())[0]
+    assert found.outcome["code"] == "session_ended"
+    assert found.response.count(b"b") > 0
+
+
+# -- memory --------------------------------------------------------------------------------------------------------
+
+
+@scenario()
+async def test_what_a_client_makes_up_is_not_kept(w: World) -> None:
+    from tests.kit.world import models
+
+    group, s3 = models().group("dynamodb"), models().group("s3")
+    assert group is not None and s3 is not None
+    client = await w.client()
+    for n in range(20):
+        extra = [(b"x-amz-target", b"DynamoDB_20120810.ListTables"), (b"content-type", b"a/%d;" % n + b"x" * 10_000)]
+        request = w.signer.request(b"POST", b"/", b"{}", service="dynamodb", extra=extra)
+        assert (await client.ask(request, b"POST")).status == 200
+        assert (await client.ask(w.signer.request(target=b"/bucket/key?x-%d" % n + b"x" * 10_000))).status == 200
+    assert all(len(key[1]) < 100 for key in group.memo)
+    assert s3.s3 is not None
+    assert not any("xxxx" in repr(key) for key in s3.s3._memo)
