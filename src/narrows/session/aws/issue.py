@@ -18,6 +18,7 @@ ISSUING: dict[str, frozenset[str]] = {
         "acm": "ExportCertificate GetAcmeExternalAccountBindingCredentials",
         "amplifybackend": "CreateToken GetBackendAuth GetToken",
         "amplifyuibuilder": "ExchangeCodeForToken RefreshToken",
+        "appstream": "CreateAppBlockBuilderStreamingURL CreateImageBuilderStreamingURL CreateStreamingURL",
         "athena": "CreatePresignedNotebookUrl GetSessionEndpoint",
         "bedrock-agentcore": (
             "GetResourceApiKey GetResourceOauth2Token GetResourcePaymentToken GetWorkloadAccessToken"
@@ -50,11 +51,12 @@ ISSUING: dict[str, frozenset[str]] = {
         ),
         "devicefarm": "CreateTestGridUrl",
         "ds": "ResetUserPassword",
-        "ec2": "CreateKeyPair ExportVerifiedAccessInstanceClientConfiguration GetPasswordData",
+        "ec2": "CreateKeyPair ExportVerifiedAccessInstanceClientConfiguration GetPasswordData ImportKeyPair",
         "ec2-instance-connect": "SendSSHPublicKey SendSerialConsoleSSHPublicKey",
         "ecr": "GetAuthorizationToken",
         "ecr-public": "GetAuthorizationToken",
         "ecs": "ExecuteCommand",
+        "eks": "RegisterCluster",
         "eks-auth": "AssumeRoleForPodIdentity",
         "emr": (
             "GetClusterSessionCredentials GetOnClusterAppUIPresignedURL GetPersistentAppUIPresignedURL"
@@ -72,7 +74,10 @@ ISSUING: dict[str, frozenset[str]] = {
             " CreateVirtualMFADevice ResetServiceSpecificCredential UpdateLoginProfile UploadSSHPublicKey"
             " UploadSigningCertificate"
         ),
-        "iot": "CreateKeysAndCertificate CreateProvisioningClaim",
+        "iot": (
+            "CreateCertificateFromCsr CreateKeysAndCertificate CreateProvisioningClaim RegisterCertificate"
+            " RegisterCertificateWithoutCA RegisterThing"
+        ),
         "iot-managed-integrations": "CreateProvisioningProfile",
         "iotsecuretunneling": "OpenTunnel RotateTunnelAccessToken",
         "ivs": "CreateChannel CreateStreamKey GetStreamKey BatchGetStreamKey",
@@ -89,7 +94,7 @@ ISSUING: dict[str, frozenset[str]] = {
         "lightsail": (
             "CreateBucketAccessKey CreateContainerServiceRegistryLogin CreateKeyPair DownloadDefaultKeyPair"
             " GetBucketAccessKeys GetInstanceAccessDetails GetRelationalDatabaseMasterUserPassword"
-            " StartGUISession"
+            " ImportKeyPair StartGUISession"
         ),
         "mediapackage": (
             "ConfigureLogs CreateChannel DescribeChannel ListChannels RotateChannelCredentials"
@@ -112,13 +117,14 @@ ISSUING: dict[str, frozenset[str]] = {
             " CreatePresignedMlflowTrackingServerUrl CreatePresignedNotebookInstanceUrl StartSession"
         ),
         "signin": "CreateOAuth2Token CreateOAuth2TokenWithIAM",
-        "ssm": "GetAccessToken ResumeSession StartSession",
+        "ssm": "CreateActivation GetAccessToken ResumeSession StartSession",
         "sso": "GetRoleCredentials",
         "sso-oidc": "CreateToken CreateTokenWithIAM RegisterClient",
         "sts": (
             "AssumeRole AssumeRoleWithSAML AssumeRoleWithWebIdentity AssumeRoot GetDelegatedAccessToken"
             " GetFederationToken GetSessionToken GetWebIdentityToken"
         ),
+        "transfer": "ImportSshPublicKey",
         "wickr": "GetOidcInfo GetOpentdfConfig RegisterOidcConfig RegisterOpentdfConfig",
         "workmail": "AssumeImpersonationRole",
     }.items()

@@ -14,7 +14,8 @@ CREDENTIAL = re.compile(
     r"|private_?key_?base64|key_?material|access_?token|refresh_?token|id_?token|auth_?token|service_?password"
     r"|service_?credential_?secret|db_?password|client_?secret|client_?secret_?value|token_?value|stream_?url"
     r"|participant_?token|auth_?code|web_?identity_?token|workload_?access_?token|cli_?token|web_?token"
-    r"|authorized_?url|embed_?url|sign_?in_?url|master_?user_?password|login_?token|jwt|mac_?key)$",
+    r"|authorized_?url|embed_?url|sign_?in_?url|master_?user_?password|login_?token|jwt|mac_?key"
+    r"|activation_?code|streaming_?url)$",
     re.IGNORECASE,
 )
 """Names of string or blob members that hold credentials."""
@@ -25,11 +26,13 @@ HARMLESS: dict[str, str] = {
     r"^appmesh\..*\.file\.privateKey$": "the path of a key file",
     r"^dms\.\w+Endpoints?\.Endpoints?\.\w+Settings\.\w+$": "never returned by the service",
     r"^ec2\.\w+IpamExternalResourceVerificationTokens?\.": "a DNS record to publish",
+    r"^eks\.\w+\.cluster\.connectorConfig\.activationCode$": "from RegisterCluster, which is refused",
     r"^glue\.(BatchGetJobs|GetJobs?)\.Jobs?\.SourceControlDetails\.AuthToken$": "the caller's own setting",
     r"^iot\.\w+TopicRuleDestinations?\..*\.secretKey$": "the name of a key in a secret",
     r"^marketplace-reporting\.GetBuyerDashboard\.embedUrl$": "one dashboard, read only",
     r"^payment-cryptography\.ExportKey\.WrappedKey\.": "a wrapped key, which only the other party can open",
     r"^securityhub\.GetFindings\..*\.MasterUserOptions\.MasterUserPassword$": "a finding's detail, masked",
+    r"^workspaces-thin-client\.\w+\.environments?\.activationCode$": "enrols a device, whose user must still log in",
     r"^quicksight\.DescribeAssetBundleImportJob\..*\.CredentialPair\.Password$": "never returned by the service",
 }
 """Pattern over `service.Operation.path.to.Member` -> why it is no credential that works outside the gateway."""
@@ -85,6 +88,10 @@ def test_the_index_carries_the_mark(models: Models) -> None:
         ("ec2", "GetPasswordData"),
         ("eks-auth", "AssumeRoleForPodIdentity"),
         ("s3control", "GetDataAccess"),
+        ("ssm", "CreateActivation"),
+        ("iot", "CreateCertificateFromCsr"),
+        ("ec2", "ImportKeyPair"),
+        ("appstream", "CreateStreamingURL"),
     ):
         found = models.service(service)
         assert found is not None and found.operations[operation].issues
