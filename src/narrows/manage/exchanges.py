@@ -27,7 +27,7 @@ def list_exchanges(
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
     cursor: Annotated[str, Query(max_length=256)] = "",
     order: Literal["asc", "desc"] = "desc",
-    after: Annotated[int | None, Query(ge=-1)] = None,
+    after: Annotated[int | None, Query(ge=-1, le=2**62)] = None,
 ) -> Response:
     """Exchanges that match, by the time they started.
 

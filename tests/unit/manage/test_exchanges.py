@@ -29,7 +29,7 @@ def test_a_follower_asks_by_leaf(world: World) -> None:
     assert world.asked == [{"after": 41, "q": "", "session": "01", "limit": 50}]
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "order=up", "q=" + "x" * 4097, "after=x"])
+@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "order=up", "q=" + "x" * 4097, "after=x", f"after={2**63}"])
 def test_arguments_out_of_bounds_are_refused(world: World, query: str) -> None:
     assert world.client.get(f"{URL}?{query}").status_code == 422
     assert world.asked == []

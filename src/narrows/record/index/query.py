@@ -397,7 +397,7 @@ def _number(field: str, item: Any) -> Between:
 def _instant(value: str, now_ns: int, position: int) -> int:
     ago = re.fullmatch(r"(\d{1,9})([smhdw])", value, re.ASCII)
     if ago:
-        return now_ns - int(ago.group(1)) * _UNITS_NS[ago.group(2)] * 1_000_000_000
+        return max(-_MAX_INT, now_ns - int(ago.group(1)) * _UNITS_NS[ago.group(2)] * 1_000_000_000)
     try:
         moment = datetime.fromisoformat(_unescaped(value))
     except ValueError as error:

@@ -49,6 +49,7 @@ def exact(column: str, value: str) -> Match:
         ("bytes:>=64MB", Between("bytes", low=64 * 1024 * 1024)),
         ("bytes:<2kb", Between("bytes", high=2047)),
         ("after:2h", Between("n", low=NOW - 7200 * SECOND)),
+        ("after:999999999w", Between("n", low=-(2**63) + 1)),
         ("before:30d", Between("n", high=NOW - 30 * 86400 * SECOND - 1)),
         ("before:2026-11-24T10:00", Between("n", high=1_795_514_400 * SECOND - 1)),
         ("after:2026-11-24", Between("n", low=1_795_478_400 * SECOND)),
