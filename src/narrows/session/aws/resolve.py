@@ -9,8 +9,7 @@ would otherwise decide about one operation and forward another.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import unquote
 
 from narrows.core.errors import Refusal
 from narrows.session.aws import customer, s3
@@ -27,9 +26,21 @@ _FORM = b"application/x-www-form-urlencoded"
 _PLAIN_FORM = re.compile(
     rb"application/x-www-form-urlencoded(?: *; *charset=\"?(?:utf-?8|us-ascii|iso-8859-1)\"?)?(?: *;)?"
 )
-_BLANKS = " \t\r\n\f\v\0"
-_LONGEST_NAME = 64
-"""Characters; a parameter's name that is longer is no disguise of `Action`."""
+_BLANKS = rb"(?:[\s\0+]|%(?:20|09|0[a-d]|00))*+"
+_FIELD = re.compile(
+    rb"(?i)(?:\A|[&;])("
+    + _BLANKS
+    + rb"(?:"
+    + b"|".join(
+        b"".join(b"(?:%c|%%%02x|%%%02x)" % (letter, letter, letter - 32) for letter in word)
+        for word in (b"action", b"version")
+    )
+    + rb")"
+    + _BLANKS
+    + rb")(?:=([^&;]*+)|(?=[&;]|\Z))"
+)
+"""A field of a form that some reader takes for its `Action` or `Version`: in any case, in escapes, with blanks around
+it, after a semicolon. One pass, whatever the form holds."""
 _MEMO_TYPE = 64
 """A content type longer than this, in bytes, is not kept."""
 _CBOR_PATH = re.compile(r"^/service/([A-Za-z0-9_.]+)/operation/([A-Za-z0-9_]+)$")
@@ -49,7 +60,7 @@ def needs_body(method: bytes, target: bytes, headers: list[tuple[bytes, bytes]],
         lower = name.lower()
         if lower == b"content-type":
             content_type = value
-        elif lower in (b"x-amz-target", b"smithy-protocol"):
+        elif lower == b"x-amz-target":
             return False
     return content_type is None or content_type.strip().lower().startswith(_FORM)
 
@@ -156,19 +167,7 @@ def _by_cbor(group: Group, shape: str, name: str, region: str, host: str) -> Tar
 
 def names_operation(form: bytes) -> bool:
     """Whether a form body holds an `Action` or a `Version`, in whatever spelling."""
-    return next(_operation_fields(form.decode("latin-1").split("&")), None) is not None
-
-
-def _operation_fields(parts: list[str]) -> Iterator[tuple[str, str]]:
-    """(name, raw value) of each part of a form that some reader takes for its `Action` or `Version`."""
-    for part in parts:
-        # Some readers split at semicolons too.
-        for piece in part.split(";") if ";" in part else (part,):
-            name, _, value = piece.partition("=")
-            if "%" in name or "+" in name:
-                name = unquote_plus(name)
-            if len(name) < _LONGEST_NAME and name.strip(_BLANKS).lower() in ("action", "version"):
-                yield name, value
+    return _FIELD.search(form) is not None
 
 
 def _action(
@@ -181,15 +180,16 @@ def _action(
     """
     given: dict[str, str] = {}
     unread = False
-    parts = text.partition("?")[2].split("&")
+    fields = _FIELD.findall(text.partition("?")[2].encode("latin-1"))
     if method == b"POST":
         form, unread = _form(headers)
         if form:
-            parts += body.decode("latin-1").split("&")
-    for name, value in _operation_fields(parts):
+            fields += _FIELD.findall(body)
+    for raw, value in fields:
+        name = unquote(raw.decode("latin-1"))
         if name in given or name not in ("Action", "Version"):
             raise _ambiguous(group, "Action or Version is given twice, or spelt another way", ())
-        given[name] = unquote(value.strip())
+        given[name] = unquote(value.decode("latin-1").strip())
     if "Action" not in given:
         return None
     if unread:
