@@ -103,6 +103,31 @@ async def test_parameters_in_the_path_are_refused(w: World, target: bytes) -> No
     assert not w.origin.ledger
 
 
+@pytest.mark.parametrize(
+    ("service", "target", "extra"),
+    [
+        ("ses", b"/v2/email/identities/a?Action=ListIdentities&Version=2010-12-01", []),
+        ("monitoring", b"/service/GraniteServiceVersion20100801/operation/GetMetricData", [FORM]),
+        ("monitoring", b"/service/GraniteServiceVersion20100801/operation/GetMetricData", []),
+        (
+            "monitoring",
+            b"/service/GraniteServiceVersion20100801/operation/GetMetricData?Action=PutMetricData&Version=2010-08-01",
+            [(b"smithy-protocol", b"rpc-v2-cbor"), (b"content-type", b"application/cbor")],
+        ),
+        ("sqs", b"/?Action=ListQueues&Version=2012-11-05", [(b"smithy-protocol", b"rpc-v2-cbor")]),
+    ],
+)
+@scenario()
+async def test_signs_of_two_protocols_are_refused(
+    w: World, service: str, target: bytes, extra: list[tuple[bytes, bytes]]
+) -> None:
+    client = await w.client()
+    method, body = (b"DELETE", b"") if service == "ses" else (b"POST", b"x=1")
+    answer = await client.ask(w.signer.request(method, target, body, service=service, unsigned=extra), method)
+    assert answer.status >= 400, (await w.only()).facts
+    assert not w.origin.ledger
+
+
 # -- ends that must end --------------------------------------------------------------------------------------------
 
 

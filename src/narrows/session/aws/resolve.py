@@ -41,6 +41,7 @@ _FIELD = re.compile(
 )
 """A field of a form that some reader takes for its `Action` or `Version`: in any case, in escapes, with blanks around
 it, after a semicolon. One pass, whatever the form holds."""
+_VERBS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD")
 _MEMO_TYPE = 64
 """A content type longer than this, in bytes, is not kept."""
 _CBOR_PATH = re.compile(r"^/service/([A-Za-z0-9_.]+)/operation/([A-Za-z0-9_]+)$")
@@ -136,12 +137,16 @@ def resolve(
         return memo
     path = text.partition("?")[0]
     matched = _CBOR_PATH.match(path) if group.cbor else None
+    action = _action(group, method, text, headers, body) if group.query else None
     if matched:
+        if not cbor or method != b"POST" or action is not None or content_type.strip().lower().startswith(_FORM):
+            raise _ambiguous(group, "the path of an RPC v2 CBOR call stands beside signs of another protocol", ())
         return _by_cbor(group, matched.group(1), matched.group(2), region, host)
-    if group.query:
-        action = _action(group, method, text, headers, body)
-        if action is not None:
-            return _by_action(group, *action, region, host)
+    if action is not None:
+        # SQS puts a queue into the path; elsewhere a path of its own may be another service's operation.
+        if cbor or (path != "/" and any(group.routes.match(verb, path, []) for verb in _VERBS)):
+            raise _ambiguous(group, "an Action stands beside signs of another protocol", ())
+        return _by_action(group, *action, region, host)
     return _by_route(group, method, text, headers, region, host)
 
 
