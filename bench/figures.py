@@ -111,6 +111,7 @@ def figures(samples: Samples) -> dict[str, Figure | None]:
     found = {
         "aws_small_buffered_vs_nginx": paired("small_c16", BUFFERED, "nginx", _rate),
         "aws_small_strict_vs_nginx": paired("small_c64", STRICT, "nginx", _rate),
+        "aws_small_buffered_c64_vs_nginx": paired("small_c64", BUFFERED, "nginx", _rate),
         "aws_small_vs_mitmproxy": paired("small_c16", BUFFERED, "mitmproxy", _rate),
         "aws_small_vs_mitmproxy_recording": paired("small_c16", BUFFERED, "mitmproxy recording", _rate),
         "aws_small_vs_naive": paired("small_c16", BUFFERED, "naive aiohttp", _rate),
@@ -118,6 +119,7 @@ def figures(samples: Samples) -> dict[str, Figure | None]:
         "aws_small_strict_added_p50_ms": paired("small_c1", STRICT, "origin", _added_p50_ms),
         "aws_small_p99_vs_p50": alone("small_c16", BUFFERED, lambda s: s.p99_us / s.p50_us),
         "aws_small_buffered_all_processes_vs_nginx": paired("small_c16", BUFFERED, "nginx", _rate_all),
+        "aws_small_buffered_c64_all_processes_vs_nginx": paired("small_c64", BUFFERED, "nginx", _rate_all),
         "aws_small_strict_all_processes_vs_nginx": paired("small_c64", STRICT, "nginx", _rate_all),
         "aws_small_sealed_per_control_cpu_s": alone("small_c16", BUFFERED, _sealed_rate),
         "aws_1mb_vs_nginx": None,

@@ -9,7 +9,6 @@ import platform
 import re
 import statistics
 import subprocess
-import sysconfig
 import tempfile
 import time
 from pathlib import Path
@@ -25,7 +24,6 @@ def describe(data: Path, mitmdump: Path) -> dict[str, Any]:
         "kernel": platform.release(),
         "system": _match("/etc/os-release", r'^PRETTY_NAME="?([^"\n]+)'),
         "python": platform.python_version(),
-        "python_optimised": "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS")),
         "nginx": _first(["nginx", "-v"], r"nginx/(\S+)"),
         "wrk": _first(["wrk", "-v"], r"wrk\s+(\S+)"),
         "mitmproxy": _first([str(mitmdump), "--version"], r"Mitmproxy: (\S+)"),

@@ -119,7 +119,6 @@ def json_text(value: dict[str, Any]) -> str:
 
 def _head(summary: dict[str, Any], detail: dict[str, Any]) -> list[str]:
     about = detail["machine"]
-    optimised = "" if about["python_optimised"] else ", built without profile-guided optimisation"
     compiled = "compiled" if summary["compiled"] else "interpreted (not compiled)"
     verified = {True: "everything proved", False: "**something did not prove**", None: NOT_MEASURED}
     return [
@@ -135,7 +134,7 @@ def _head(summary: dict[str, Any], detail: dict[str, Any]) -> list[str]:
         f"- Machine: {about['cpu']}, {about['cores']} cores, {about['memory_gb']} GB; {about['system']}, "
         f"Linux {about['kernel']}",
         f"- Recordings on {about['filesystem']}; writing 4 KiB and waiting for the disk takes {about['fsync_ms']:g} ms",
-        f"- Python {about['python']}{optimised}; uvloop {about['uvloop']}, nginx {about['nginx']}, mitmproxy "
+        f"- Python {about['python']}; uvloop {about['uvloop']}, nginx {about['nginx']}, mitmproxy "
         f"{about['mitmproxy']}, aiohttp {about['aiohttp']}, wrk {about['wrk']}",
         f"- Load average before the run: {about['load_before']:g}",
         f"- `narrows verify --all` over what the run recorded: {verified[summary['recording_verified']]}",
@@ -187,6 +186,11 @@ def _everything(summary: dict[str, Any], detail: dict[str, Any]) -> list[str]:
         "| | workers alone, of nginx | all processes, of nginx |",
         "|---|---|---|",
         row("small calls, `buffered`", "aws_small_buffered_vs_nginx", "aws_small_buffered_all_processes_vs_nginx"),
+        row(
+            "small calls, `buffered`, 64 connections",
+            "aws_small_buffered_c64_vs_nginx",
+            "aws_small_buffered_c64_all_processes_vs_nginx",
+        ),
         row("small calls, `strict`", "aws_small_strict_vs_nginx", "aws_small_strict_all_processes_vs_nginx"),
         row("1 MiB downloads", "aws_1mb_down_vs_nginx", "aws_1mb_down_all_processes_vs_nginx"),
         row("1 MiB uploads", "aws_1mb_up_vs_nginx", "aws_1mb_up_all_processes_vs_nginx"),

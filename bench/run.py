@@ -187,7 +187,7 @@ def _cells(options: Options, body: bytes, peers: list[Target], gateways: list[Ga
     large = [direct, nginx, streaming, naive, mitmproxy, buffered, strict]
     cells = [
         Cell("small_c16", call["small"], 16, length, [direct, nginx, naive, mitmproxy, recording, buffered]),
-        Cell("small_c64", call["small"], 64, length, [nginx, strict]),
+        Cell("small_c64", call["small"], 64, length, [nginx, buffered, strict]),
         Cell("small_c1", call["small"], 1, length, [direct, nginx, buffered, strict]),
         Cell("down_1mb", call["down"], 16, shorter, large),
         Cell("up_1mb", call["up"], 16, shorter, large),

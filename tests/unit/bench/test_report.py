@@ -38,7 +38,6 @@ MACHINE = {
     "kernel": "6.1.0-test",
     "system": "Testian 12",
     "python": "3.11.2",
-    "python_optimised": True,
     "nginx": "1.22.1",
     "wrk": "4.1.0",
     "mitmproxy": "11.0.2",
