@@ -9,6 +9,7 @@ import pytest
 from tests.kit import SESSION, Conn, Received, World, scenario
 
 from narrows.core.values import Connection
+from narrows.wire import aws_chunked, canonical, sigv4
 
 NAMED_GZIP = b"\x1f\x8b\x08\x08\0\0\0\0\0\xffx&Action=AssumeRole&Version=2011-06-15&x=\0" + gzip.compress(b"x=1")[10:]
 """A gzip whose file name, in the clear, is a form of its own."""
@@ -91,6 +92,24 @@ async def test_a_form_that_hides_its_action_is_refused(w: World, extra: list[tup
     request = w.signer.request(b"POST", target, body, service="sts", extra=[], unsigned=extra)
     answer = await client.ask(request, b"POST")
     assert answer.status >= 400, (await w.only()).facts
+    assert not w.origin.ledger
+
+
+@scenario()
+async def test_a_form_in_signed_chunks_is_refused(w: World) -> None:
+    pieces = (b"x=1&Act", b"ion=AssumeRole&RoleArn=arn")
+    extra = [(b"x-amz-decoded-content-length", b"%d" % sum(map(len, pieces)))]
+    kind = b"STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
+    target = b"/?Action=GetCallerIdentity&Version=2011-06-15"
+    head, seed = w.signer.head(b"POST", target, service="sts", payload_hash=kind, extra=extra, unsigned=[FORM])
+    amz = canonical.amz_date(w.now_s)
+    chain = sigv4.ChunkSigner(w.signer.key("sts"), f"{amz[:8]}/eu-west-1/sts/aws4_request", amz, seed)
+    body = b"".join(bytes(aws_chunked.Encoder(chain, False, len(piece)).feed(piece)) for piece in pieces)
+    body += aws_chunked.Encoder(chain, False, 1).finish([])
+    client = await w.client()
+    client.send(head[:-2] + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    answer = await client.response(b"POST")
+    assert answer.status == 400, w.origin.ledger
     assert not w.origin.ledger
 
 

@@ -201,6 +201,16 @@ class AwsHandler:
         claim = proof.claim
         if claim is not None and claim.service not in S3_SERVICES:
             _check_path(head.target)
+            if proof.verified is not None and proof.verified.payload.chunked:
+                # Signed anew, its chunks are others: a form could then say what it did not say before.
+                raise Refusal(
+                    "The body is in signed chunks",
+                    "only S3 takes these",
+                    "send it whole",
+                    code="aws_ambiguous",
+                    status=400,
+                    aws_code="InvalidRequest",
+                )
         target = resolve.resolve(
             self._models,
             method=head.method,
