@@ -3,14 +3,17 @@
 `verify_all` recomputes the whole tree from the entry bundles and compares it with the tiles and the signed
 checkpoint; rebuilds every leaf from the frames in the parts and compares it with the log; links every writer's frames
 again across all sessions and compares the running hashes with the log's heads leaves; and follows the unsealed
-segments on from there. So it finds, and names: a changed, cut, added, swapped, re-ordered or removed frame, record,
-block, part, session, leaf, bundle, tile or checkpoint. With an older checkpoint (`since`) it finds a log that was
-rolled back or rewritten; with a witness's key it requires its cosignature.
+segments on from there. Every chain must reach the frame that a GAP record, its WRITER_CLOSE or recovery's mark names
+as its end. So it finds, and names: a changed, cut, added, swapped, re-ordered or removed frame, record, block, part,
+session, leaf, bundle, tile or checkpoint; and frames that vanished between a crash and the sealing. With an older
+checkpoint (`since`) it finds a log that was rolled back or rewritten; with a witness's key it requires its cosignature.
 
 What it cannot find: the holder of the private key who rewrites everything consistently, unless an older checkpoint or
-a witness's cosignature is given; a writer's unsealed segments that vanish whole before the sealer (a second behind)
-first saw them; damage to the last unsealed frame, which looks like a torn write; and whether what was recorded is
-what happened: only that it was not changed since. Frames newer than the last checkpoint are chained, not signed.
+a witness's cosignature is given; frames that vanish before the sealer (a second behind) first saw them, where nothing
+names them: the process still ran, or was killed with nothing under way (no GAP is made of that, and the end of such a
+chain is a note) and recovery's mark is gone, too; damage to the last unsealed frame, which looks like a torn write;
+and whether what was recorded is what happened: only that it was not changed since. Frames newer than the last
+checkpoint are chained, not signed.
 
 It may run beside a sealer: what was recorded after it began is then counted, not verified.
 
@@ -70,6 +73,7 @@ def verify_all(
         chains = Chains(Path(directory))
         chains.live = _sealer_runs(data)
         progress("segments", 0, 0)
+        chains.ends.take_marks(store)
         _follow_segments(data, store, chains, report)
         places = PlacesCheck(store, checkpoint.size, report)
         places.check_others(leaves)

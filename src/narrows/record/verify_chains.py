@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from narrows.record.log.frame import GENESIS, Frame
+from narrows.record.verify_ends import End, Ends
 from narrows.record.verify_log import Leaves
 from narrows.record.verify_report import Report
 
@@ -19,8 +20,6 @@ _CHUNK = 8192
 _PENDING = 1 << 20
 WAL = 0xFFFFFFFF
 """In place of a session's number: the frame was found in an unsealed segment."""
-MAX_SEQ = 1 << 33
-"""A frame with a higher number than this cannot be genuine, and would make a monstrous file."""
 
 Link = tuple[bytes, bytes, int, int, int]
 
@@ -44,6 +43,9 @@ class Chains:
         """A sealer is at work: frames that were written after the segments were read are passed over."""
         self.segment_ends: dict[str, int] = {}
         """Per writer: the last sequence number that its segments held when they were read."""
+        self.ends = Ends()
+        self.passed: dict[str, int] = {}
+        """Per writer: the highest frame that was passed over because it came after the segments were read."""
 
     def session(self, name: str) -> int:
         """A number for a session's name."""
@@ -66,10 +68,14 @@ class Chains:
                 self._write(writer, pending)
             self._pending[writer] = _Pending(frame.seq, bytearray(data))
         self.writers.add(writer)
+        self.ends.take(writer, frame)
 
     def newer(self, writer: str, seq: int, head: int) -> bool:
         """Whether a frame in a part came after the segments were read, while its neighbours may not be seen."""
-        return self.live and seq > max(head, self.segment_ends.get(writer, -1))
+        if not self.live or seq <= max(head, self.segment_ends.get(writer, -1)):
+            return False
+        self.passed[writer] = max(seq, self.passed.get(writer, -1))
+        return True
 
     def flush(self) -> None:
         """Write what is pending."""
@@ -108,17 +114,22 @@ class Chains:
 
 
 def check_chains(chains: Chains, leaves: Leaves, lawful: dict[str, list[tuple[int, int]]], report: Report) -> None:
-    """Link every chain and compare it with the heads leaves; counts the frames that no heads leaf covers yet.
+    """Link every chain, compare it with the heads leaves and with what is said of its end; counts the frames that no
+    heads leaf covers yet.
 
     `lawful` are stretches of numbers whose frames were erased with an erasure leaf that says so.
     """
     chains.flush()
-    for writer in sorted(chains.writers | set(leaves.heads)):
+    for writer, (seq, index) in leaves.ended_writers.items():
+        chains.ends.close_leaf(writer, seq, index)
+    for writer in sorted(chains.writers | set(leaves.heads) | set(chains.ends.named)):
         _check_chain(chains, writer, leaves, lawful.get(writer, []), report)
+        _check_ended(chains, writer, leaves, report)
 
 
 def _check_chain(chains: Chains, writer: str, leaves: Leaves, lawful: list[tuple[int, int]], report: Report) -> None:
     heads = {seq: (running, leaf) for seq, running, leaf in leaves.heads.get(writer, [])}
+    ends = _ends(chains, writer, leaves)
     sealed = leaves.head(writer)
     running: bytes | None = GENESIS
     last = -1
@@ -138,18 +149,72 @@ def _check_chain(chains: Chains, writer: str, leaves: Leaves, lawful: list[tuple
         if head is not None and head[0] != stated:
             what = f"Writer {writer} had another running hash at frame {seq} when the log committed to it"
             report.found("head", what, session=chains.name(session), file=where, leaf=head[1])
-    end = max(heads, default=-1)
-    if end > last:
-        _hole(writer, last + 1, end, lawful, report)
+        end = ends.get(seq)
+        if end is not None and end.running not in (b"", stated):
+            what = f"Writer {writer} had another running hash at frame {seq}, after {end.by}"
+            report.found("other_end", what, session=chains.name(session), file=where)
+    committed = max(heads, default=-1)
+    if committed > last:
+        _hole(writer, last + 1, committed, lawful, report)
+    _check_tail(chains, writer, max(last, committed), ends, lawful, report)
 
 
-def _hole(writer: str, first: int, last: int, lawful: list[tuple[int, int]], report: Report) -> None:
-    """Frames that are nowhere: lawful where erased records cover every one of them."""
+def _ends(chains: Chains, writer: str, leaves: Leaves) -> dict[int, End]:
+    """What is said of a writer's end, as far as it can be judged.
+
+    While a sealer runs, an end that was told after the checkpoint may be of frames that were written after their
+    place was read: like those, it is for the next verification.
+    """
+    named = chains.ends.named.get(writer, {})
+    if not chains.live:
+        return named
+    return {seq: end for seq, end in named.items() if end.told_seq <= leaves.head(end.teller)}
+
+
+def _check_tail(
+    chains: Chains,
+    writer: str,
+    last: int,
+    ends: dict[int, End],
+    lawful: list[tuple[int, int]],
+    report: Report,
+) -> None:
+    """The chain must reach what is said of its end; what the log commits to was looked at before."""
+    named = max(ends, default=-1)
+    first = _first_missing(max(last, chains.passed.get(writer, -1)) + 1, named, lawful)
+    if first is not None:
+        what = f"{_numbers(first, named)} of writer {writer} are nowhere: it had reached frame {named}, after "
+        report.found("lost_tail", what + ends[named].by)
+
+
+def _check_ended(chains: Chains, writer: str, leaves: Leaves, report: Report) -> None:
+    """A chain that nobody says anything of, and that cannot go on, is noted.
+
+    Not a finding: a process that is killed while nothing is under way leaves just that, and so does a copy of the
+    record without `wal/`. But if frames were lost at its end, nothing names them.
+    """
+    told = writer in chains.ends.named or writer in leaves.broken_writers
+    if not told and writer not in chains.segment_ends and writer not in chains.passed:
+        what = f"The chain of writer {writer} ends with neither WRITER_CLOSE nor GAP, and has no segment"
+        report.note("no_end", what)
+
+
+def _first_missing(first: int, last: int, lawful: list[tuple[int, int]]) -> int | None:
+    """The first number from `first` to `last` that no erased record covers."""
     at = first
     for low, high in sorted(lawful):
         if low > at:
             break
         at = max(at, high + 1)
-    if at <= last:
-        count = f"frame {at}" if at == last else f"frames {at} to {last}"
-        report.found("missing_frames", f"{count} of writer {writer} cannot be found or read")
+    return at if at <= last else None
+
+
+def _numbers(first: int, last: int) -> str:
+    return f"frame {first}" if first == last else f"frames {first} to {last}"
+
+
+def _hole(writer: str, first: int, last: int, lawful: list[tuple[int, int]], report: Report) -> None:
+    """Frames that are nowhere: lawful where erased records cover every one of them."""
+    at = _first_missing(first, last, lawful)
+    if at is not None:
+        report.found("missing_frames", f"{_numbers(at, last)} of writer {writer} cannot be found or read")

@@ -45,7 +45,10 @@ class Leaves:
     """Session: index of its erasure leaf."""
     opened: dict[str, int] = field(default_factory=dict)
     closed: dict[str, int] = field(default_factory=dict)
-    ended_writers: set[str] = field(default_factory=set)
+    ended_writers: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Per writer with a WRITER_CLOSE: its sequence number and the leaf's index."""
+    broken_writers: set[str] = field(default_factory=set)
+    """Writers whose chain the sealer could not follow."""
     sessions: set[str] = field(default_factory=set)
     own_gaps: list[tuple[int, str]] = field(default_factory=list)
     """The sealer's own gap leaves: index, and the digest of the facts that `log/places` has for them."""
@@ -179,6 +182,7 @@ def read_leaf(leaves: Leaves, index: int, entry: bytes, report: Report) -> None:
         what = f"The chain of writer {key[0]} could not be followed from frame {key[1]} when it was sealed"
         report.found("broken_chain", what, leaf=index)
         leaves.own_gaps.append((index, facts_sha256))
+        leaves.broken_writers.add(key[0])
         return
     if key in leaves.rows:
         report.found("duplicate", "Two leaves are of one record", session=session, leaf=index)
@@ -188,7 +192,7 @@ def read_leaf(leaves: Leaves, index: int, entry: bytes, report: Report) -> None:
     elif type_ == "gap":
         report.note("gap", "A gap is on the record", session=session, leaf=index)
     elif type_ == "writer_close":
-        leaves.ended_writers.add(key[0])
+        leaves.ended_writers[key[0]] = (key[1], index)
     elif type_ in ("session_open", "session_close"):
         seen = leaves.opened if type_ == "session_open" else leaves.closed
         if session in seen:

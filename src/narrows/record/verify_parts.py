@@ -14,7 +14,8 @@ from narrows.record.log.merkle import leaf_hash
 from narrows.record.log.part import Block, encode_table
 from narrows.record.reader import SESSIONS, PartFile, frames_of
 from narrows.record.store.files import FileStore
-from narrows.record.verify_chains import MAX_SEQ, Chains
+from narrows.record.verify_chains import Chains
+from narrows.record.verify_ends import MAX_SEQ
 from narrows.record.verify_log import LeafRow, Leaves, PlacesCheck
 from narrows.record.verify_report import Report
 

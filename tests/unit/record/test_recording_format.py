@@ -6,6 +6,7 @@ import json
 import subprocess
 from base64 import b64decode
 from collections import defaultdict
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from struct import unpack_from
@@ -48,6 +49,7 @@ def frames_of(part: Path) -> list[tuple[str, int, bytes]]:
 
 def leaf_of(writer: str, frames: list[bytes]) -> bytes:
     """The leaf that a record's frames make."""
+    ended = frames[-1][13] & 4 or frames[0][12] not in (4, 5, 6)
     kinds = [frame[12] for frame in frames]
     metas = [frame[140 : 140 + unpack_from(">I", frame, 16)[0]] for frame in frames]
     datas = [frame[140 + len(meta) :] for frame, meta in zip(frames, metas, strict=True)]
@@ -82,7 +84,7 @@ def leaf_of(writer: str, frames: list[bytes]) -> bytes:
         "decision": told.get("decision", ""),
         "durability": told.get("durability", ""),
         "policy_version": told.get("policy_version", ""),
-        "outcome": answer.get("outcome", ""),
+        "outcome": answer.get("outcome", "") if ended else "unfinished",
     }
     return json.dumps(leaf, sort_keys=True, separators=(",", ":")).encode()
 
@@ -96,6 +98,19 @@ def root_of(hashes: list[bytes]) -> bytes:
     return sha256(b"\x01" + root_of(hashes[:split]) + root_of(hashes[split:])).digest()
 
 
+def lost_tails(chains: dict[str, dict[int, bytes]]) -> Iterator[tuple[str, int]]:
+    """Ends of chains that are named and not reached, or reached with another running hash."""
+    for writer, frames in chains.items():
+        for seq, frame in frames.items():
+            if frame[12] == 10 and sorted(frames) != list(range(seq + 1)):
+                yield writer, seq
+            elif frame[12] == 8:
+                told = json.loads(frame[140 : 140 + unpack_from(">I", frame, 16)[0]])
+                end = chains[told["writer"]].get(told["after_seq"])
+                if told["after_seq"] >= 0 and (end is None or end[108:140].hex() != told["running"]):
+                    yield told["writer"], told["after_seq"]
+
+
 def test_a_second_verifier_comes_to_the_same(tmp_path: Path) -> None:
     world = World(tmp_path)
     one, two = world.writer("w1"), world.writer("w2")
@@ -106,6 +121,12 @@ def test_a_second_verifier_comes_to_the_same(tmp_path: Path) -> None:
         one.close_session(session)
     one.roll()
     two.frame(9, 0, NIL, NIL, b'{"action":"connection.add","name":"\xc3\xa9"}')
+    dead = world.writer("dead")
+    dead.open(ident(3))
+    dead.begin(ident(3), ident(4))
+    dead_running = dead.chain.running.hex()
+    gap = {"writer": "dead", "segment": 0, "after_seq": 2, "running": dead_running, "bytes": 0, "why": "unfinished"}
+    two.frame(8, 0, NIL, NIL, json.dumps(gap).encode())
     one.stop()
     two.stop()
     world.seal()
@@ -157,3 +178,6 @@ def test_a_second_verifier_comes_to_the_same(tmp_path: Path) -> None:
             assert running == frames[seq][108:140]
             assert heads.pop((writer, seq), running.hex()) == running.hex()
     assert not heads
+    assert sorted(lost_tails(chains)) == []
+    del chains["dead"][2]
+    assert sorted(lost_tails(chains)) == [("dead", 2)]
