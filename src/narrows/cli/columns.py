@@ -58,9 +58,9 @@ def exchange_columns(rows: Sequence[Row], *, session: bool) -> list[Column]:
         Column("RESOURCE", resource_of, 4, 12),
         Column("LEVEL", lambda r: str(r.get("access_level") or ""), 5, style=level_style),
         Column("RESULT", result_of, 1, 8, style=result_style),
-        Column("TOOK", lambda r: duration(r.get("last_byte_ns") or None), 6, right=True),
-        Column("IN", lambda r: size(r.get("bytes_in")), 7, right=True),
-        Column("OUT", lambda r: size(r.get("bytes_out")), 7, right=True),
+        Column("TOOK", lambda r: duration(r.get("last_byte_ns") or None), 6, 7, right=True),
+        Column("IN", lambda r: size(r.get("bytes_in")), 7, 7, right=True),
+        Column("OUT", lambda r: size(r.get("bytes_out")), 7, 7, right=True),
     ]
     if session:
         columns += [
