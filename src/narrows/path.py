@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from narrows.record.exchange import ExchangeRecord
 from narrows.session.call import Call, Handler, Outbound
 from narrows.session.facts import facts_of
 from narrows.transfer.answer import Answer
-from narrows.transfer.body import Body, ask_to_continue, take_body, take_ready
+from narrows.transfer.body import Body, Together, ask_to_continue, take_body, take_ready
 from narrows.transfer.refusals import check_form, from_error, render_refusal
 from narrows.transfer.upload import Upload
 from narrows.upstream.credentials import CredentialProvider
@@ -72,6 +72,8 @@ class Gateway:
     loop: asyncio.AbstractEventLoop
     spool: Path | None = None
     """Where bodies lie that must be whole before they may pass and are too long for memory."""
+    together: Together = field(default_factory=Together)
+    """What those in memory hold, all together."""
     _date: tuple[int, str] = (0, "")
 
     async def serve(self, client: ClientConnection) -> None:
@@ -159,7 +161,7 @@ class Exchange:
         self.conn: UpstreamConnection | None = None
         self.out: Outbound | None = None
         self.answer: Answer | None = None
-        self.body = Body() if head is not None and head.method != b"CONNECT" else None
+        self.body = Body(gateway.together) if head is not None and head.method != b"CONNECT" else None
         self.upload: Upload | None = None
         self.strict = True
         self.retries = 0

@@ -6,7 +6,7 @@ import asyncio
 import gzip
 
 import pytest
-from tests.kit import SESSION, Conn, Received, World, scenario
+from tests.kit import REAL, SESSION, Conn, Received, World, scenario
 
 from narrows.core.values import Connection
 from narrows.wire import aws_chunked, canonical, sigv4
@@ -238,3 +238,26 @@ async def test_what_a_client_makes_up_is_not_kept(w: World) -> None:
     assert all(len(key[1]) < 100 for key in group.memo)
     assert s3.s3 is not None
     assert not any("xxxx" in repr(key) for key in s3.s3._memo)
+
+
+@scenario()
+async def test_bodies_that_are_held_are_bounded_together(w: World) -> None:
+    request = w.signer.dynamodb(b"PutItem", b'{"TableName": "' + b"x" * 300_000 + b'"}')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("narrows.transfer.body.MAX_TOGETHER", 1_000_000)
+        clients = [await w.client() for _ in range(20)]
+        for client in clients:
+            client.send(request[:-10])
+            await client.writer.drain()
+        while w.gateway.together.held < 900_000:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        assert w.gateway.together.held < 1_000_000 + 20 * 64 * 1024
+        for client in clients:
+            client.send(request[-10:])
+        for client in clients:
+            assert (await client.response(b"POST")).status == 200
+    for seen in w.origin.ledger:
+        seen.verify(REAL, w.now_s)
+    await w.ended(20)
+    assert w.gateway.together.held == 0

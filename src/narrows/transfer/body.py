@@ -26,6 +26,9 @@ INLINE = 64 * 1024
 MAX_GATHERED = 4 * 1024 * 1024
 """Longest body that is held in memory because its signature covers it undeclared, bytes; a longer one is spooled."""
 
+MAX_TOGETHER = 128 * 1024 * 1024
+"""Bytes of all such bodies of a worker that are held in memory; past it, one of more than INLINE bytes is spooled."""
+
 MAX_SPOOLED = 1024 * 1024 * 1024
 """Longest body that is spooled, bytes: far above what any service takes that does not declare hashes."""
 
@@ -35,15 +38,26 @@ BATCH = 256 * 1024
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
+class Together:
+    """The bytes that a worker's bodies hold in memory until they are whole."""
+
+    __slots__ = ("held",)
+
+    def __init__(self) -> None:
+        self.held = 0
+
+
 class Body:
     """What has come of a request's body. `raw` is as on the wire; `continued` says that 100 was sent.
 
     `size` counts the decoded bytes, `held` those on the wire. `spool` has the bytes where there are too many to hold.
     """
 
-    __slots__ = ("_pieces", "continued", "done", "held", "raw", "size", "spool", "trailers")
+    __slots__ = ("_pieces", "_together", "continued", "counted", "done", "held", "raw", "size", "spool", "trailers")
 
-    def __init__(self) -> None:
+    def __init__(self, together: Together | None = None) -> None:
+        self._together = together
+        self.counted = 0
         self.raw: list[Bytes] = []
         self._pieces: list[Bytes] = []
         self.done = False
@@ -72,11 +86,27 @@ class Body:
 
     def drain(self) -> list[Bytes]:
         """Give up the pieces on the wire that are held."""
+        self._uncount()
         raw, self.raw, self._pieces, self.held = self.raw, [], [], 0
         return raw
 
+    def _uncount(self) -> None:
+        if self._together is not None:
+            self._together.held -= self.counted
+            self.counted = 0
+
+    def may_hold(self) -> bool:
+        """Whether what has come may stay in memory; counts it."""
+        together = self._together
+        if together is None:
+            return self.held <= MAX_GATHERED
+        together.held += self.held - self.counted
+        self.counted = self.held
+        return self.held <= (MAX_GATHERED if together.held <= MAX_TOGETHER else INLINE)
+
     def close(self) -> None:
-        """Give back what the body holds beside memory."""
+        """Give back what the body holds, in memory and beside it."""
+        self._uncount()
         if self.spool is not None:
             self.spool.close()
 
@@ -204,7 +234,8 @@ def _no_spool(error: OSError) -> Refusal:
 
 
 async def take_body(client: ClientConnection, head: RequestHead, body: Body, gateway: Gateway) -> None:
-    """Wait for the rest of a body that is needed whole: in memory up to MAX_GATHERED, then in a file.
+    """Wait for the rest of a body that is needed whole: in memory up to MAX_GATHERED, and where all of them together
+    are over MAX_TOGETHER up to INLINE; then in a file.
 
     Raises Refusal for one that is longer than MAX_SPOOLED, or too long for memory and of unknown length; ClientGone.
     """
@@ -217,10 +248,10 @@ async def take_body(client: ClientConnection, head: RequestHead, body: Body, gat
         if event is None:
             raise ClientGone(client.ended_because)
         body.add(event)
-        if body.held <= MAX_GATHERED:
+        if body.may_hold():
             continue
         if head.framing != LENGTH:
-            raise _too_long(MAX_GATHERED)
+            raise _too_long(MAX_GATHERED if body.held > MAX_GATHERED else INLINE)
         if body.spool is None:
             body.spool = Spool(gateway.spool, gateway.loop, gateway.executor)
         await body.spool.add(body.drain())
