@@ -40,10 +40,6 @@ REFRESH_SECONDS = 0.2
 
 DRAIN_SECONDS = 10.0
 
-SWITCH_INTERVAL = 0.0005
-"""Seconds after which a thread that holds the interpreter must let another one have it. The default of 5 ms is
-what the event loop, or the recorder's thread that a strict call waits for, would otherwise lose each time."""
-
 
 class Worker:
     """The parts of a worker, and its life."""
@@ -145,7 +141,6 @@ async def _main(child: Child) -> None:
 def main() -> int:
     """Entry point of `python -m narrows.cli.worker`."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s worker %(message)s", stream=sys.stderr)
-    sys.setswitchinterval(SWITCH_INTERVAL)
     try:
         child = receive()
         uvloop.run(_main(child))
