@@ -1,8 +1,8 @@
 """The indexer: sealed records described, and written into the index. One at a time, in the control process.
 
 It keeps its place in the index itself, in the transaction that writes the rows: whatever is interrupted is done
-again, and nothing is left out. An exchange that cannot be described or read back is indexed all the same, with what
-its facts say and the reason in `problems`; a leaf that cannot be read at all leaves a row of kind `damaged`.
+again, and nothing is left out. An exchange that cannot be described is indexed all the same, with what its facts say
+and the reason in `problems`; a leaf or record that cannot be read at all leaves a row of kind `damaged`.
 
 `gap` and `erasure` records are rows of that kind, of no session; openings and closings fill the sessions; other
 records (`admin`, `writer_open`, `writer_close`) are passed over: the log has them.
@@ -11,19 +11,20 @@ records (`admin`, `writer_open`, `writer_close`) are passed over: the log has th
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from narrows.core import ids
-from narrows.core.errors import NarrowsError, NotFound, ProofError
+from narrows.core.errors import NarrowsError, ProofError
 from narrows.core.ports import Describe
 from narrows.core.values import Described, StoredExchange
-from narrows.record import reader, sealed
+from narrows.record import sealed
 from narrows.record.index.rows import ExchangeRow
 from narrows.record.index.sqlite import BATCH, Batch, SessionChange, SqliteIndex
 from narrows.record.index.store import pack
-from narrows.record.log.leaf import Place, Sealed
+from narrows.record.log.leaf import Sealed
 
 log = logging.getLogger(__name__)
 
@@ -73,15 +74,15 @@ class Indexer:
         index: SqliteIndex,
         describe: Describe,
         *,
-        iter_sealed: Callable[[Path, int], Iterator[Sealed]] = sealed.iter_sealed,
-        read_exchange: Callable[[Path, Place, int | None], StoredExchange] = reader.read_exchange,
+        iter_stored: Callable[
+            [Path, int, int | None], Generator[tuple[Sealed, StoredExchange | None], None, None]
+        ] = sealed.iter_stored,
         sealed_size: Callable[[Path], int] = sealed.sealed_size,
     ) -> None:
         self._data = data
         self._index = index
         self._describe = describe
-        self._iter_sealed = iter_sealed
-        self._read_exchange = read_exchange
+        self._iter_stored = iter_stored
         self._sealed_size = sealed_size
 
     def step(self) -> int:
@@ -96,19 +97,19 @@ class Indexer:
             return 0
         batch = Batch(begin)
         took = 0
-        records = self._iter_sealed(self._data, begin)
         try:
-            for record in records:
-                self._add(batch, record)
-                batch.cursor = record.leaf_index
-                took += record.request_length + record.response_length
-                if len(batch.exchanges) + len(batch.sessions) >= BATCH or took >= BATCH_BYTES:
-                    break
-                if record.leaf_index >= begin + 4 * BATCH:
-                    break
-            else:
-                # What is left of the log up to the size read before are leaves that are no records.
-                batch.cursor = max(batch.cursor, size - 1)
+            with closing(self._iter_stored(self._data, begin, MAX_BODY)) as records:
+                for record, stored in records:
+                    self._add(batch, record, stored)
+                    batch.cursor = record.leaf_index
+                    took += record.request_length + record.response_length
+                    if len(batch.exchanges) + len(batch.sessions) >= BATCH or took >= BATCH_BYTES:
+                        break
+                    if record.leaf_index >= begin + 4 * BATCH:
+                        break
+                else:
+                    # What is left of the log up to the size read before are leaves that are no records.
+                    batch.cursor = max(batch.cursor, size - 1)
         except ProofError as error:
             if batch.cursor == begin:
                 self._add_damaged(batch, error)
@@ -123,9 +124,9 @@ class Indexer:
             done += took
         return done
 
-    def _add(self, batch: Batch, record: Sealed) -> None:
+    def _add(self, batch: Batch, record: Sealed, stored: StoredExchange | None) -> None:
         if record.type == "exchange":
-            batch.exchanges.append(self._exchange(record))
+            batch.exchanges.append(self._exchange(record, stored))
         elif record.type in ("session_open", "session_close"):
             opened = record.type == "session_open"
             batch.sessions.append(
@@ -148,15 +149,11 @@ class Indexer:
             )
         )
 
-    def _exchange(self, record: Sealed) -> ExchangeRow:
+    def _exchange(self, record: Sealed, stored: StoredExchange | None) -> ExchangeRow:
         row = _from_facts(record)
-        if record.erased:
-            row.problems.append("its bytes are gone: erased, or deleted by retention")
-            return row
-        try:
-            stored = self._read_exchange(self._data, record.place, MAX_BODY)
-        except (ProofError, NotFound) as error:
-            row.problems.append(f"it could not be read back: {error}")
+        if stored is None:
+            gone = "its bytes are gone: erased, or deleted by retention"
+            row.problems.append(gone if record.erased else "the log does not say where its bytes are")
             return row
         stored.kind = row.kind
         stored.leaf_index = record.leaf_index

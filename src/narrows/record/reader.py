@@ -132,17 +132,24 @@ class PartFile:
     def blocks_of(self, span: Span) -> Iterator[Block]:
         """The blocks that hold a stretch of raw bytes, found through the table where there is one."""
         found = self.table()
-        if found is None:
-            offset = _CACHE.start(self, span.offset)
-        else:
-            rows = decode_table(found[1])
-            first = bisect_right([row[2] for row in rows], span.offset) - 1
-            offset = rows[first][0] if first >= 0 else 0
+        at = span.offset
+        offset = _CACHE.start(self, at) if found is None else table_start(decode_table(found[1]), at)
         end = span.offset + span.length
         while (block := self.block_at(offset)) is not None and block.at < end:
             if block.at + block.raw > span.offset:
                 yield block
             offset = block.end
+
+
+def table_start(rows: list[tuple[int, int, int, int]], at: int) -> int:
+    """File offset of the block that holds raw offset `at`, by a table's rows; 0 where none does."""
+    first = bisect_right([row[2] for row in rows], at) - 1
+    return rows[first][0] if first >= 0 else 0
+
+
+def growing_start(part: PartFile, at: int) -> int:
+    """The same for a part without a table; its heads are read once for all who ask. Raises ProofError."""
+    return _CACHE.start(part, at)
 
 
 class _Cache:
@@ -277,29 +284,53 @@ class _Body:
         return self.size < self.length
 
 
+class Assembly:
+    """One record put together from its frames, at most `max_body` bytes of each direction (None: all of them)."""
+
+    __slots__ = ("_place", "_request", "_response", "_sent", "_stored", "sent_facts")
+
+    def __init__(self, place: Place, max_body: int | None) -> None:
+        self._place = place
+        self._stored = StoredExchange(place.exchange, place.session, "")
+        self._request, self._sent, self._response = _Body(max_body), _Body(max_body), _Body(max_body)
+        self.sent_facts: dict[str, object] = {}
+
+    def add(self, frame: Frame) -> None:
+        """Take the next frame in."""
+        stored, kind, meta = self._stored, frame.kind, frame.meta
+        stored.started_ns = stored.started_ns or frame.wall_ns
+        stored.ended_ns = frame.wall_ns
+        if kind == Kind.RESPONSE:
+            self._response.add(frame.data)
+            if meta:
+                stored.response_facts.update(facts(meta))
+        elif kind == Kind.SENT:
+            self._sent.add(frame.data)
+            if meta:
+                self.sent_facts.update(facts(meta))
+        else:
+            self._request.add(frame.data)
+            if meta and not stored.request_facts:
+                stored.request_facts = facts(meta)
+
+    def stored(self) -> StoredExchange:
+        """The record. The lengths are the full ones."""
+        stored, request, response = self._stored, self._request, self._response
+        kind = stored.request_facts.get("kind")
+        stored.kind = kind if isinstance(kind, str) else ""
+        stored.request, stored.response = b"".join(request.pieces), b"".join(response.pieces)
+        stored.sent = b"".join(self._sent.pieces)
+        stored.request_truncated, stored.response_truncated = request.cut, response.cut
+        stored.request_length, stored.response_length = request.length, response.length
+        return stored
+
+
 def read_exchange(data: Path, place: Place, max_body: int | None = None) -> StoredExchange:
     """Read one record whole, keeping at most `max_body` bytes of each direction (None: all of them).
 
     The lengths are the full ones. Raises ProofError, NotFound.
     """
-    stored = StoredExchange(place.exchange, place.session, "")
-    request, sent, response = _Body(max_body), _Body(max_body), _Body(max_body)
+    assembly = Assembly(place, max_body)
     for frame in iter_record(data, place):
-        stored.started_ns = stored.started_ns or frame.wall_ns
-        stored.ended_ns = frame.wall_ns
-        if frame.kind == Kind.RESPONSE:
-            response.add(frame.data)
-            stored.response_facts.update(facts(frame.meta))
-        elif frame.kind == Kind.SENT:
-            sent.add(frame.data)
-        else:
-            request.add(frame.data)
-            if frame.meta and not stored.request_facts:
-                stored.request_facts = facts(frame.meta)
-    kind = stored.request_facts.get("kind")
-    stored.kind = kind if isinstance(kind, str) else ""
-    stored.request, stored.response = b"".join(request.pieces), b"".join(response.pieces)
-    stored.sent = b"".join(sent.pieces)
-    stored.request_truncated, stored.response_truncated = request.cut, response.cut
-    stored.request_length, stored.response_length = request.length, response.length
-    return stored
+        assembly.add(frame)
+    return assembly.stored()

@@ -1,18 +1,23 @@
-"""Sealed records from disk: how an index catches up, or is rebuilt from the objects and the log alone."""
+"""Sealed records from disk: how an index catches up, or is rebuilt from the objects and the log alone.
+
+`iter_stored` reads each record's frames once, for its facts and its bytes alike.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from narrows.core.errors import NotFound, ProofError
-from narrows.record.log.frame import Kind
+from narrows.core.values import StoredExchange
+from narrows.record.bulk import BulkReader
 from narrows.record.log.leaf import Sealed, facts, parse_spans
 from narrows.record.log.note import parse_checkpoint, parse_note
 from narrows.record.log.tiles import WIDTH
-from narrows.record.reader import iter_record
 from narrows.record.store.files import FileStore
 from narrows.record.store.logfiles import CHECKPOINT, STATE, read_entries, read_places
 
@@ -38,40 +43,60 @@ def iter_sealed(data: Path, after_leaf: int = -1) -> Iterator[Sealed]:
     Facts are read from the frames; where those are gone (erased or deleted) `erased` is True and the facts are
     empty. Raises ProofError for a damaged log or part.
     """
+    for sealed, _ in iter_stored(data, after_leaf, 0):
+        yield sealed
+
+
+def iter_stored(
+    data: Path, after_leaf: int, max_body: int | None
+) -> Generator[tuple[Sealed, StoredExchange | None], None, None]:
+    """`iter_sealed`, each record with what was stored of it: at most `max_body` bytes of each direction.
+
+    None where the frames are gone, or where the record has none. Raises ProofError for a damaged log or part.
+    """
     store = FileStore(data)
     size = sealed_size(data)
     index = after_leaf + 1
-    while index < size:
-        bundle = index // WIDTH
-        width = min(WIDTH, size - bundle * WIDTH)
-        entries, places = read_entries(store, bundle, width), read_places(store, bundle, width)
-        for row in range(index - bundle * WIDTH, width):
-            sealed = _sealed(data, bundle * WIDTH + row, entries[row], places[row])
-            if sealed is not None:
-                yield sealed
-        index = (bundle + 1) * WIDTH
+    with BulkReader(data) as reader:
+        while index < size:
+            bundle = index // WIDTH
+            width = min(WIDTH, size - bundle * WIDTH)
+            entries, places = read_entries(store, bundle, width), read_places(store, bundle, width)
+            for row in range(index - bundle * WIDTH, width):
+                sealed = _of_leaf(bundle * WIDTH + row, entries[row], places[row])
+                if sealed is not None:
+                    yield sealed, _read(reader, sealed, max_body)
+            index = (bundle + 1) * WIDTH
 
 
-def _sealed(data: Path, index: int, entry: bytes, place: bytes) -> Sealed | None:
+def _of_leaf(index: int, entry: bytes, place: bytes) -> Sealed | None:
     try:
-        leaf: dict[str, Any] = json.loads(entry)
+        leaf = _parsed(entry)
         if leaf["type"] == "heads":
             return None
         own = place.startswith(b"{")
         spans = () if own else parse_spans(place.decode("ascii"))
-        sealed = Sealed.of_leaf(leaf, index, spans, facts(place) if own else {})
+        return Sealed.of_leaf(leaf, index, spans, facts(place) if own else {})
     except (ValueError, KeyError, TypeError) as bad:
         raise ProofError("A leaf cannot be read", f"leaf {index}") from bad
+
+
+def _parsed(entry: bytes) -> Any:
     try:
-        for frame in iter_record(data, sealed.place):
-            told = facts(frame.meta)
-            if frame.kind == Kind.RESPONSE:
-                sealed.response_facts.update(told)
-            elif frame.kind == Kind.SENT:
-                sealed.sent_facts.update(told)
-            elif told and not sealed.request_facts:
-                sealed.request_facts = told
+        return orjson.loads(entry)
+    except orjson.JSONDecodeError:
+        return json.loads(entry)  # canonical JSON may hold what orjson refuses: half a surrogate pair, a great number
+
+
+def _read(reader: BulkReader, sealed: Sealed, max_body: int | None) -> StoredExchange | None:
+    if not sealed.place.spans:
+        return None
+    try:
+        read = reader.read(sealed.place, max_body)
     except NotFound:
         sealed.erased = True
-        sealed.request_facts, sealed.response_facts, sealed.sent_facts = {}, {}, {}
-    return sealed
+        return None
+    stored = read.stored()
+    sealed.request_facts, sealed.response_facts = stored.request_facts, stored.response_facts
+    sealed.sent_facts = read.sent_facts
+    return stored

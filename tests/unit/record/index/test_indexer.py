@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -38,28 +38,25 @@ class World:
         self.index = SqliteIndex(path / "index.db")
         self.described: list[StoredExchange] = []
         self.fails: Exception | None = None
-        self.unreadable = False
         self.indexer = Indexer(
             path,
             self.index,
             self.describe,
-            iter_sealed=self.iter_sealed,
-            read_exchange=self.read_exchange,
+            iter_stored=self.iter_stored,
             sealed_size=lambda _: len(self.log),
         )
 
-    def iter_sealed(self, _: Path, after: int) -> Iterator[Sealed]:
+    def iter_stored(
+        self, _: Path, after: int, max_body: int | None
+    ) -> Generator[tuple[Sealed, StoredExchange | None], None, None]:
+        assert max_body is not None
         for record in self.log[after + 1 :]:
             if record == "damaged":
                 raise ProofError("A frame is damaged", "its CRC does not match")
             if isinstance(record, Sealed):
-                yield record
-
-    def read_exchange(self, _: Path, place: Place, max_body: int | None) -> StoredExchange:
-        assert max_body is not None
-        if self.unreadable:
-            raise ProofError("A part is damaged", "00000.part")
-        return StoredExchange(place.exchange, place.session, "", request=b"GET /")
+                place = record.place
+                gone = record.erased or not place.spans
+                yield record, None if gone else StoredExchange(place.exchange, place.session, "", request=b"GET /")
 
     def describe(self, exchange: StoredExchange) -> Described:
         self.described.append(exchange)
@@ -130,16 +127,15 @@ def test_what_cannot_be_described_is_found_all_the_same(world: World, error: Exc
     assert "secret" not in row.problems[0]
 
 
-def test_what_cannot_be_read_back_is_found_all_the_same(world: World) -> None:
-    world.log.append(sealed(0, principal="alice"))
-    world.unreadable = True
-    world.indexer.step()
-    assert "could not be read back" in world.index.exchange(ids.text(key(0))).problems[0]
-    gone = sealed(1)
+def test_what_is_gone_is_found_all_the_same(world: World) -> None:
+    gone = sealed(0, principal="alice")
     gone.erased = True
-    world.log.append(gone)
+    nowhere = sealed(1)
+    nowhere.place = Place(ALICE, key(1), ())
+    world.log += [gone, nowhere]
     world.indexer.step()
-    assert "gone" in world.index.exchange(ids.text(key(1))).problems[0]
+    assert "gone" in world.index.exchange(ids.text(key(0))).problems[0]
+    assert "where" in world.index.exchange(ids.text(key(1))).problems[0]
     assert world.described == []
 
 
