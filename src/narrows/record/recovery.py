@@ -51,6 +51,8 @@ class WriterReport:
     running: str = ""
     closed: bool = False
     """It ended on purpose: WRITER_CLOSE was read."""
+    crashed: bool = False
+    """It ended without closing its chain; that is a record, also where nothing was lost."""
     torn_bytes: int = 0
     torn_file: str = ""
     damage: str = ""
@@ -144,6 +146,8 @@ def _gaps(found: WriterReport) -> Iterator[bytes]:
             for exchange, session in found.unfinished[start : start + BATCH]
         ]
         yield gap_meta(*place, 0, "unfinished", unfinished=batch)
+    if found.crashed and not (found.torn_bytes or found.damage or found.unfinished):
+        yield gap_meta(*place, 0, "stopped without closing its chain")
 
 
 def _recover_writer(writer: Path) -> WriterReport:
@@ -162,6 +166,8 @@ def _recover_writer(writer: Path) -> WriterReport:
     found.after_seq = position["seq"] - 1
     found.running = position["running"]
     found.unfinished = list(running.items())
+    # One that was closed and sealed whole has no segment any more; the sealer keeps the last of a chain that ends open.
+    found.crashed = not found.closed and bool(numbers(writer))
     if not found.damage:
         _end(writer, position, found)
     return found

@@ -75,12 +75,13 @@ def test_a_writer_that_closed_leaves_nothing_to_say(tmp_path: Path) -> None:
     assert report.last_seq == -1
 
 
-def test_a_writer_that_was_killed_between_frames_needs_no_gap_but_is_not_closed(tmp_path: Path) -> None:
+def test_a_writer_that_was_killed_between_frames_lost_nothing_and_that_is_a_record(tmp_path: Path) -> None:
     dead = Dead(tmp_path)
     dead.add(b"x")
     size = dead.file.size
     report, gaps = recovered(tmp_path)
-    assert gaps == []
+    (gap,) = gaps
+    assert (gap["why"], gap["bytes"], gap["after_seq"]) == ("stopped without closing its chain", 0, 1)
     assert (report.writers[0].closed, report.writers[0].after_seq) == (False, 1)
     assert dead.path.stat().st_size == size
 
@@ -218,7 +219,8 @@ def test_a_segment_that_was_created_and_never_written_is_an_end(tmp_path: Path) 
     dead.file.finish()
     (dead.directory / file_name(1)).write_bytes(bytes(4096))
     report, gaps = recovered(tmp_path)
-    assert (gaps, report.writers[0].damage, report.writers[0].after_seq) == ([], "", 1)
+    assert [gap["why"] for gap in gaps] == ["stopped without closing its chain"]
+    assert (report.writers[0].damage, report.writers[0].after_seq) == ("", 1)
 
 
 def test_a_directory_without_segments_is_nothing(tmp_path: Path) -> None:
