@@ -41,7 +41,7 @@ _DETAILS = (
     "problems",
     "location",
 )
-_INSERT = f"INSERT INTO exchanges (n, {', '.join(_COLUMNS)}) VALUES (?{', ?' * len(_COLUMNS)})"  # noqa: S608
+_INSERT = f"INSERT INTO exchanges (n, {', '.join(_COLUMNS)}) VALUES (?{', ?' * len(_COLUMNS)}) ON CONFLICT DO NOTHING"  # noqa: S608
 _INSERT_DETAILS = f"INSERT INTO details VALUES (?{', ?' * len(_DETAILS)})"  # noqa: S608
 _INSERT_WORDS = "INSERT INTO words (rowid, text, parameters, target, resources, names) VALUES (?, ?, ?, ?, ?, ?)"
 _MAX_INT = 2**63 - 1
@@ -49,6 +49,8 @@ _MAX_INT = 2**63 - 1
 
 def clean(text: str) -> str:
     """Text that SQLite and JSON can hold: no NUL, no lone surrogates."""
+    if text.isascii():
+        return text.replace("\0", " ") if "\0" in text else text
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -94,28 +96,40 @@ def _size(value: int) -> int:
 def insert_exchanges(db: sqlite3.Connection, rows: Sequence[ExchangeRow]) -> int:
     """Insert the rows that are not there yet, with their words, resources, totals and facets; returns how many."""
     facets: Counter[tuple[str, str]] = Counter()
-    new = 0
+    details: list[list[Any]] = []
+    words: list[list[Any]] = []
+    touched: list[tuple[int, int]] = []
+    totals = _Totals()
+    arns: dict[str, int] = {}
     # In the order of time, because the full text writes a segment of its own for each step back.
     for row in sorted(rows, key=lambda row: row.started_ns):
-        if db.execute("SELECT 1 FROM exchanges WHERE id = ?", (row.id,)).fetchone():
+        n = _insert(db, row)
+        if n is None:
             continue
-        n = max(_whole(row.started_ns), 0)
-        while db.execute("SELECT 1 FROM exchanges WHERE n = ?", (n,)).fetchone():
-            n += 1
-        _insert(db, n, row)
-        new += 1
+        searched, parameters, cut = _parameters(row)
+        resources = row.resources[:MAX_RESOURCES]
+        named = [clean(str(resource.get("arn", "")))[:MAX_NAME] for resource in resources]
+        details.append([n, *_details(row, resources, parameters, cut)])
+        words.append([n, *_words(row, searched, named)])
+        touched += [(_arn(db, arns, arn), n) for arn in dict.fromkeys(filter(None, named))]
+        totals.add(row)
         facets[("", "")] += 1
         for column in FACETS:
             facets[(column, clean(str(getattr(row, column)))[:MAX_NAME])] += 1
+    db.executemany(_INSERT_DETAILS, details)
+    db.executemany(_INSERT_WORDS, words)
+    db.executemany("INSERT OR IGNORE INTO touched VALUES (?, ?)", touched)
+    totals.write(db)
     db.executemany(
         "INSERT INTO facets VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
         [(column, value, count) for (column, value), count in facets.items()],
     )
-    return new
+    return len(details)
 
 
-def _insert(db: sqlite3.Connection, n: int, row: ExchangeRow) -> None:
-    values: list[Any] = []
+def _insert(db: sqlite3.Connection, row: ExchangeRow) -> int | None:
+    """Insert an exchange at its time or the next free nanosecond; its `n`, None where it was there already."""
+    values: list[Any] = [max(_whole(row.started_ns), 0)]
     for name in _COLUMNS:
         value = getattr(row, name)
         if isinstance(value, str):
@@ -123,15 +137,25 @@ def _insert(db: sqlite3.Connection, n: int, row: ExchangeRow) -> None:
         elif isinstance(value, int):
             value = _whole(value)
         values.append(value)
-    db.execute(_INSERT, [n, *values])
-    resources = row.resources[:MAX_RESOURCES]
+    while not db.execute(_INSERT, values).rowcount:
+        # Only now is it asked why: nearly all are new, and alone in their nanosecond.
+        if db.execute("SELECT 1 FROM exchanges WHERE id = ?", (row.id,)).fetchone():
+            return None
+        values[0] += 1
+    return int(values[0])
+
+
+def _parameters(row: ExchangeRow) -> tuple[str, str, bool]:
+    """The parameters as they are searched and as they are kept, and whether they were cut."""
     parameters = pack(row.parameters)
-    cut = row.parameters_truncated
-    searched = parameters
-    if len(parameters.encode()) > MAX_PARAMETERS:
-        # Cut JSON is no JSON: the row keeps its beginning as text, and says so.
-        searched = parameters.encode()[:MAX_PARAMETERS].decode("utf-8", "ignore")
-        parameters, cut = pack({"beginning": searched[: MAX_PARAMETERS // 2]}), True
+    if len(parameters) <= MAX_PARAMETERS // 4 or len(parameters.encode()) <= MAX_PARAMETERS:
+        return parameters, parameters, row.parameters_truncated
+    # Cut JSON is no JSON: the row keeps its beginning as text, and says so.
+    searched = parameters.encode()[:MAX_PARAMETERS].decode("utf-8", "ignore")
+    return searched, pack({"beginning": searched[: MAX_PARAMETERS // 2]}), True
+
+
+def _details(row: ExchangeRow, resources: list[dict[str, Any]], parameters: str, cut: bool) -> list[Any]:
     problems = list(row.problems)
     events, facts = pack(row.events), pack(row.facts)
     if len(events) > MAX_EVENTS:
@@ -140,7 +164,7 @@ def _insert(db: sqlite3.Connection, n: int, row: ExchangeRow) -> None:
     if len(facts) > MAX_FACTS:
         facts = "{}"
         problems.append("the facts are too large for the index: see the recording")
-    details = (
+    return [
         clean(row.reason)[:MAX_NAME],
         clean(row.error_message)[:MAX_NAME],
         pack(resources),
@@ -150,45 +174,66 @@ def _insert(db: sqlite3.Connection, n: int, row: ExchangeRow) -> None:
         facts,
         pack([clean(str(problem))[:MAX_NAME] for problem in problems[:50]]),
         pack(row.location),
-    )
-    db.execute(_INSERT_DETAILS, [n, *details])
-    arns = [clean(str(resource.get("arn", "")))[:MAX_NAME] for resource in resources]
-    _touch(db, n, arns)
+    ]
+
+
+def _words(row: ExchangeRow, searched: str, arns: list[str]) -> list[str]:
     names = " ".join(filter(None, (row.service, row.operation, row.action, row.error_code, row.error_message)))
     where = f"{row.method} {row.host} {row.target}"
-    searched_by = (clean(row.text[:MAX_TEXT]), searched, clean(where)[:MAX_TARGET], " ".join(arns), clean(names))
-    db.execute(_INSERT_WORDS, [n, *searched_by])
-    _total(db, row)
+    return [clean(row.text[:MAX_TEXT]), searched, clean(where)[:MAX_TARGET], " ".join(arns), clean(names)]
 
 
-def _touch(db: sqlite3.Connection, n: int, arns: Sequence[str]) -> None:
-    for arn in dict.fromkeys(filter(None, arns)):
-        found = db.execute("SELECT a FROM arns WHERE arn = ?", (arn,)).fetchone()
-        a = found[0] if found else db.execute("INSERT INTO arns (arn) VALUES (?)", (arn,)).lastrowid
-        db.execute("INSERT OR IGNORE INTO touched VALUES (?, ?)", (a, n))
+def _arn(db: sqlite3.Connection, known: dict[str, int], arn: str) -> int:
+    """The number of an ARN; `known` has those of this batch."""
+    a = known.get(arn)
+    if a is None:
+        db.execute("INSERT INTO arns (arn) VALUES (?) ON CONFLICT DO NOTHING", (arn,))
+        (a,) = db.execute("SELECT a FROM arns WHERE arn = ?", (arn,)).fetchone()
+        known[arn] = a
+    return int(a)
 
 
-def _total(db: sqlite3.Connection, row: ExchangeRow) -> None:
-    """Add an exchange to its session's totals."""
-    refused = row.outcome == "refused"
-    failed = not refused and (row.status >= 400 or row.outcome not in ("", "complete"))
-    started, ended = _whole(row.started_ns), _whole(max(row.ended_ns, row.started_ns))
-    db.execute(
-        "INSERT INTO sessions (id, opened_ns, exchanges, errors, refused, bytes_in, bytes_out, first_ns, last_ns) "
-        "VALUES (?, ?, 1, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET exchanges = exchanges + 1, "
-        "errors = errors + excluded.errors, refused = refused + excluded.refused, "
-        "bytes_in = bytes_in + excluded.bytes_in, bytes_out = bytes_out + excluded.bytes_out, "
-        "first_ns = CASE WHEN first_ns = 0 THEN excluded.first_ns ELSE min(first_ns, excluded.first_ns) END, "
-        "last_ns = max(last_ns, excluded.last_ns)",
-        (row.session, started, int(failed), int(refused), _size(row.bytes_in), _size(row.bytes_out), started, ended),
-    )
-    for name in ("service", "access_level"):
-        value = getattr(row, name)
-        if value:
-            db.execute(
-                "INSERT INTO session_counts VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1",
-                (row.session, name, clean(value)[:MAX_NAME]),
-            )
+class _Totals:
+    """What a batch's exchanges add to their sessions' totals: one statement a session, not one an exchange."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[bytes, list[int]] = {}
+        self._counts: Counter[tuple[bytes, str, str]] = Counter()
+
+    def add(self, row: ExchangeRow) -> None:
+        """Add an exchange. They come in the order of time."""
+        refused = row.outcome == "refused"
+        failed = not refused and (row.status >= 400 or row.outcome not in ("", "complete"))
+        started, ended = _whole(row.started_ns), _whole(max(row.ended_ns, row.started_ns))
+        sizes = _size(row.bytes_in), _size(row.bytes_out)
+        sums = self._sessions.get(row.session)
+        if sums is None:
+            self._sessions[row.session] = [started, 1, int(failed), int(refused), *sizes, started, ended]
+        else:
+            for at, value in enumerate((1, int(failed), int(refused), *sizes), 1):
+                sums[at] += value
+            sums[6] = started if sums[6] == 0 else min(sums[6], started)
+            sums[7] = max(sums[7], ended)
+        for name in ("service", "access_level"):
+            value = getattr(row, name)
+            if value:
+                self._counts[(row.session, name, clean(value)[:MAX_NAME])] += 1
+
+    def write(self, db: sqlite3.Connection) -> None:
+        """Add them to what is there."""
+        db.executemany(
+            "INSERT INTO sessions (id, opened_ns, exchanges, errors, refused, bytes_in, bytes_out, first_ns, last_ns) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET exchanges = exchanges + excluded.exchanges, "
+            "errors = errors + excluded.errors, refused = refused + excluded.refused, "
+            "bytes_in = bytes_in + excluded.bytes_in, bytes_out = bytes_out + excluded.bytes_out, "
+            "first_ns = CASE WHEN first_ns = 0 THEN excluded.first_ns ELSE min(first_ns, excluded.first_ns) END, "
+            "last_ns = max(last_ns, excluded.last_ns)",
+            [(session, *sums) for session, sums in self._sessions.items()],
+        )
+        db.executemany(
+            "INSERT INTO session_counts VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
+            [(*key, count) for key, count in self._counts.items()],
+        )
 
 
 def change_session(

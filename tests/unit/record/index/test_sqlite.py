@@ -89,6 +89,40 @@ def test_inserting_again_changes_nothing(index: SqliteIndex) -> None:
     assert found(index, "") == [2, 1]
 
 
+def test_one_batch_and_many_add_up_to_the_same(index: SqliteIndex, tmp_path: Path) -> None:
+    chance = random.Random(4711)
+    rows = [
+        row(
+            n,
+            NOW + chance.randrange(10),  # several in one nanosecond, and not in order
+            session=chance.choice((ALICE, BOB)),
+            service=chance.choice(("s3", "S3", "ec2", "")),
+            access_level=chance.choice(("Read", "Write", "")),
+            outcome=chance.choice(("complete", "refused", "upstream_cut")),
+            status=chance.choice((200, 403)),
+            bytes_in=chance.randrange(10**6),
+            bytes_out=chance.randrange(2**51),
+            resources=[{"arn": f"arn:aws:s3:::{chance.choice('aAbB')}"} for _ in range(3)],
+        )
+        for n in range(40)
+    ]
+    for one in rows:
+        one.id = key(one.leaf_index)
+    other = SqliteIndex(tmp_path / "other.db")
+    rows.sort(key=lambda one: one.started_ns)  # what is not known of a session is taken from the first that comes
+    assert sum(other.insert(Batch(one.leaf_index, [one])) for one in rows) == 40
+    assert index.insert(Batch(39, [*rows, *rows[:5]])) == 40
+    assert index.insert(Batch(39, rows)) == 0
+    assert index.sessions(now_ns=NOW) == other.sessions(now_ns=NOW)
+    with index._read() as db, other._read() as singles:
+        for table in ("facets", "session_counts"):
+            read = f"SELECT * FROM {table} ORDER BY 1, 2, 3"
+            assert db.execute(read).fetchall() == singles.execute(read).fetchall()
+    for query in ('resource:"arn:aws:s3:::a"', "service:s3", "arn"):
+        assert sorted(found(index, query)) == sorted(found(other, query)) != []
+    other.close()
+
+
 def test_a_batch_that_fails_leaves_nothing(index: SqliteIndex) -> None:
     bad = row(2)
     bad.session = None  # type: ignore[assignment]
