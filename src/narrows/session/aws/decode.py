@@ -8,6 +8,7 @@ framing; a body longer than `documents.BODY` is not decoded.
 from __future__ import annotations
 
 import struct
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from narrows.session.aws import cbor, form, rest, xmlbody
@@ -150,7 +151,7 @@ def _is_s3_error(target: Target, status: int, body: bytes) -> bool:
 
 def _parse(target: Target, status: int, headers: dict[str, str], body: bytes, shape: Shape | None) -> dict[str, Any]:
     from botocore.awsrequest import HeadersDict
-    from botocore.parsers import ResponseParserError, ResponseParserFactory
+    from botocore.parsers import ResponseParserError
 
     xml = target.protocol in (Protocol.REST_XML, Protocol.QUERY, Protocol.EC2)
     if xml:
@@ -159,9 +160,7 @@ def _parse(target: Target, status: int, headers: dict[str, str], body: bytes, sh
         load_json(body)  # bounds the nesting before the recursive parser sees it
     elif target.protocol is Protocol.CBOR and body:
         cbor.decode(body)
-    factory = ResponseParserFactory()
-    factory.set_parser_defaults(timestamp_parser=timestamp, blob_parser=_keep)
-    parser: Any = factory.create_parser(BOTO_PROTOCOL[target.protocol])
+    parser = _parser(BOTO_PROTOCOL[target.protocol])
     response = {"status_code": status, "headers": HeadersDict(headers), "body": body, "context": {}}
     try:
         parsed = parser.parse(response, shape)
@@ -170,6 +169,16 @@ def _parse(target: Target, status: int, headers: dict[str, str], body: bytes, sh
     except _PARSER_ERRORS as error:
         raise DecodeProblem("the response is not what its model says", type(error).__name__) from error
     return parsed if isinstance(parsed, dict) else {"": parsed}
+
+
+@cache
+def _parser(protocol: str) -> Any:
+    """botocore's parser of a protocol. It keeps nothing between two responses: its clients share theirs, too."""
+    from botocore.parsers import ResponseParserFactory
+
+    factory = ResponseParserFactory()
+    factory.set_parser_defaults(timestamp_parser=timestamp, blob_parser=_keep)
+    return factory.create_parser(protocol)
 
 
 def _keep(value: Any) -> Any:

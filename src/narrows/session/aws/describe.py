@@ -170,7 +170,7 @@ def _strings(value: Any, into: list[str], room: int) -> int:
             into.append(value[:room])
         return room - len(value) - 1 if value else room
     if isinstance(value, dict):
-        if set(value) == {"bytes", "sha256"}:
+        if len(value) == 2 and "bytes" in value and "sha256" in value:
             return room
         for item in value.values():
             room = _strings(item, into, room)

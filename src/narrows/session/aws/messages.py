@@ -29,7 +29,7 @@ class Message:
     def header(self, name: bytes) -> str:
         """The first value of a header (lower-case name), or an empty string."""
         for given, value in self.headers:
-            if given.lower() == name:
+            if len(given) == len(name) and given.lower() == name:
                 return value.decode("latin-1")
         return ""
 

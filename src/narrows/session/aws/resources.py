@@ -110,7 +110,11 @@ def _arns(value: Any, depth: int) -> list[str]:
     out: list[str] = []
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     for item in items:
-        out += _arns(item, depth + 1)
+        if isinstance(item, str):
+            if item.startswith("arn:") and _ARN.match(item):
+                out.append(item)
+        elif isinstance(item, dict | list):
+            out += _arns(item, depth + 1)
         if len(out) >= LIMIT:
             break
     return out

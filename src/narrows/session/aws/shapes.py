@@ -61,7 +61,7 @@ class Shower:
 
     def structure(self, shape: Shape, value: dict[str, Any], depth: int) -> dict[str, Any]:
         """A structure's members under their member names."""
-        names = {member.serialization.get("name", name): (name, member) for name, member in shape.members.items()}
+        names = _wire_names(shape)
         out: dict[str, Any] = {}
         for wire, item in value.items():
             known = names.get(wire)
@@ -78,6 +78,15 @@ class Shower:
         if self.hide and shape.metadata.get("sensitive"):
             return SENSITIVE
         return scalar(shape.type_name, text)
+
+
+def _wire_names(shape: Shape) -> dict[str, tuple[str, Shape]]:
+    """Wire name -> member name and shape. Kept with the shape, which its model keeps: it is asked for each value."""
+    names: dict[str, tuple[str, Shape]] | None = shape.__dict__.get("_narrows_wire_names")
+    if names is None:
+        names = {member.serialization.get("name", name): (name, member) for name, member in shape.members.items()}
+        shape.__dict__["_narrows_wire_names"] = names
+    return names
 
 
 def scalar(kind: str, text: str) -> Any:
