@@ -96,6 +96,21 @@ def test_a_crash_with_nothing_under_way_is_told_by_its_gap(tmp_path: Path) -> No
     assert "no_end" not in {note.code for note in report.notes}
 
 
+def test_the_mark_of_recovery_tells_where_no_gap_does(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    writer = world.writer("w1")
+    writer.call(ONE, 1)
+    world.seal()
+    mark = {"writer": "w1", "after_seq": 3, "running": writer.chain.running.hex(), "closed": False}
+    (writer.directory / "recovered.json").write_text(json.dumps(mark))
+    world.seal()
+    assert not list(writer.directory.glob("*.seg"))
+    assert world.verify().ok and "no_end" not in {note.code for note in world.verify().notes}
+    (writer.directory / "recovered.json").write_text(json.dumps(mark | {"after_seq": 5}))
+    report = world.verify()
+    assert codes(report) == {"lost_tail"} and "frames 4 to 5 of writer w1" in report.findings[0].what
+
+
 def test_a_copy_without_segments_proves_with_a_note(tmp_path: Path) -> None:
     world = World(tmp_path)
     writer = world.writer()

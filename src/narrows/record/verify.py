@@ -9,11 +9,10 @@ session, leaf, bundle, tile or checkpoint; and frames that vanished between a cr
 checkpoint (`since`) it finds a log that was rolled back or rewritten; with a witness's key it requires its cosignature.
 
 What it cannot find: the holder of the private key who rewrites everything consistently, unless an older checkpoint or
-a witness's cosignature is given; frames that vanish before the sealer (a second behind) first saw them, where nothing
-names them: the process still ran, or was killed with nothing under way (no GAP is made of that, and the end of such a
-chain is a note) and recovery's mark is gone, too; damage to the last unsealed frame, which looks like a torn write;
-and whether what was recorded is what happened: only that it was not changed since. Frames newer than the last
-checkpoint are chained, not signed.
+a witness's cosignature is given; frames that vanish before the sealer (a second behind) first saw them and before
+recovery named the end of their chain (a chain that nobody names the end of is a note); damage to the last unsealed
+frame, which looks like a torn write; and whether what was recorded is what happened: only that it was not changed
+since. Frames newer than the last checkpoint are chained, not signed.
 
 It may run beside a sealer: what was recorded after it began is then counted, not verified.
 

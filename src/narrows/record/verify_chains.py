@@ -190,8 +190,9 @@ def _check_tail(
 def _check_ended(chains: Chains, writer: str, leaves: Leaves, report: Report) -> None:
     """A chain that nobody says anything of, and that cannot go on, is noted.
 
-    Not a finding: a process that is killed while nothing is under way leaves just that, and so does a copy of the
-    record without `wal/`. But if frames were lost at its end, nothing names them.
+    Not a finding: a copy of the record without `wal/` has just that of every writer that still ran, and so has a
+    recording of a version that made no GAP of a process killed with nothing under way. But if frames were lost at its
+    end, nothing names them.
     """
     told = writer in chains.ends.named or writer in leaves.broken_writers
     if not told and writer not in chains.segment_ends and writer not in chains.passed:
