@@ -10,7 +10,29 @@ from xml.sax.saxutils import escape
 WIDTH, LEFT, RIGHT, ROW, BAR = 760, 190, 110, 26, 15
 LOWEST, HIGHEST = 0.003, 3.0
 TICKS = (0.01, 0.1, 1.0)
-OURS, THEIRS, MARK, TEXT, GRID = "#1f6f8b", "#a9b4bd", "#33393d", "#1c2226", "#d8dde1"
+_LIGHT = {
+    "page": "#ffffff",
+    "ours": "#1f6f8b",
+    "theirs": "#a9b4bd",
+    "mark": "#33393d",
+    "text": "#1c2226",
+    "grid": "#d8dde1",
+}
+_DARK = {
+    "page": "#14191d",
+    "ours": "#4fb0cf",
+    "theirs": "#5f6b75",
+    "mark": "#e3e8ec",
+    "text": "#e3e8ec",
+    "grid": "#333c43",
+}
+
+
+def _rules(colours: dict[str, str]) -> str:
+    return "".join(f".{name}{{{'stroke' if name in ('mark', 'grid') else 'fill'}:{c}}}" for name, c in colours.items())
+
+
+_STYLE = f"{_rules(_LIGHT)}@media (prefers-color-scheme: dark){{{_rules(_DARK)}}}"
 
 
 class Bar(NamedTuple):
@@ -37,7 +59,8 @@ def svg(title: str, panels: Sequence[Panel]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
         'role="img" font-family="system-ui, sans-serif" font-size="13">',
         f"<title>{escape(title)}</title>",
-        f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
+        f"<style>{_STYLE}</style>",
+        f'<rect width="{WIDTH}" height="{height}" class="page"/>',
         _text(16, 26, title, weight="600", size=15),
         _text(16, 45, "Logarithmic; the line at the end of a bar spans the rounds.", size=12),
     ]
@@ -49,7 +72,7 @@ def svg(title: str, panels: Sequence[Panel]) -> str:
         bottom = y + ROW * len(panel.bars)
         for tick in TICKS:
             x = _x(tick)
-            out.append(f'<line x1="{x}" y1="{y - 4}" x2="{x}" y2="{bottom - 4}" stroke="{GRID}"/>')
+            out.append(f'<line x1="{x}" y1="{y - 4}" x2="{x}" y2="{bottom - 4}" class="grid"/>')
             out.append(_text(x, y - 7, f"{tick:g}", size=11, anchor="middle"))
         for bar in panel.bars:
             out += _bar(bar, y)
@@ -60,10 +83,11 @@ def svg(title: str, panels: Sequence[Panel]) -> str:
 def _bar(bar: Bar, y: int) -> list[str]:
     end, low, high = _x(bar.value), _x(bar.low), _x(bar.high)
     middle = y + BAR / 2
+    kind = "ours" if bar.ours else "theirs"
     return [
         _text(LEFT - 10, y + 12, bar.name, anchor="end"),
-        f'<rect x="{LEFT}" y="{y}" width="{end - LEFT:.1f}" height="{BAR}" fill="{OURS if bar.ours else THEIRS}"/>',
-        f'<line x1="{low}" y1="{middle}" x2="{high}" y2="{middle}" stroke="{MARK}" stroke-width="2"/>',
+        f'<rect x="{LEFT}" y="{y}" width="{end - LEFT:.1f}" height="{BAR}" class="{kind}"/>',
+        f'<line x1="{low}" y1="{middle}" x2="{high}" y2="{middle}" class="mark" stroke-width="2"/>',
         _text(max(end, high) + 8, y + 12, f"{bar.value:.3g}"),
     ]
 
@@ -76,6 +100,6 @@ def _x(value: float) -> float:
 
 def _text(x: float, y: float, text: str, *, anchor: str = "start", weight: str = "400", size: int = 13) -> str:
     return (
-        f'<text x="{x}" y="{y}" fill="{TEXT}" text-anchor="{anchor}" font-weight="{weight}" font-size="{size}">'
+        f'<text x="{x}" y="{y}" class="text" text-anchor="{anchor}" font-weight="{weight}" font-size="{size}">'
         f"{escape(text)}</text>"
     )
