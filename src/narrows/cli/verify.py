@@ -136,7 +136,9 @@ def _print(report: Report) -> None:
         f"{report.frames} frames, {size(report.bytes)}"
     )
     if report.ok:
-        print(f"{paint('everything proves', 'green')}: {read}; checkpoint of {report.checkpoint_size} leaves")
+        # What no checkpoint covers is chained, not proved: say so instead of "everything".
+        proven = "everything that is signed proves" if report.unsealed_frames else "everything proves"
+        print(f"{paint(proven, 'green')}: {read}; checkpoint of {report.checkpoint_size} leaves")
     else:
         count = len(report.findings) + report.findings_left_out
         print(f"{paint('NOT PROVEN', 'red')}: {count} finding{'s' if count != 1 else ''} in {read}")
