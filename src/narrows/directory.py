@@ -55,7 +55,7 @@ def connection_from_json(raw: Mapping[str, Any]) -> Connection:
         for name in ("hosts", "groups"):
             values[name] = tuple(str(item) for item in values.get(name, ()))
         values["durability"] = Durability(values.get("durability", Durability.STRICT))
-        for name in ("allow_private", "allow_credential_issue"):
+        for name in ("allow_private", "allow_credential_issue", "fail_closed"):
             # A string here would read as true: what opens a door must say so exactly.
             if not isinstance(values.get(name, False), bool):
                 raise ConfigError("A connection could not be read", f"{name} must be true or false")

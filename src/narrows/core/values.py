@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,16 @@ class CredentialSource:
     kind `file`: an AWS shared credentials file at `path`, `profile` in it.
     kind `assume_role`: `role_arn` assumed per session, from `base` (`chain` or `file`), with `external_id`.
     kind `environment`: AWS variables of the gateway's own environment whose names start with `prefix`.
+
+    For connections of kind `llm` the credential is one API key: `file` (the key alone at `path`, owner-only) or
+    `environment` (the gateway's own variable `variable`).
     """
 
     kind: Literal["chain", "file", "assume_role", "environment"] = "chain"
     path: str = ""
     profile: str = ""
     prefix: str = ""
+    variable: str = ""
     role_arn: str = ""
     external_id: str = ""
     base: Literal["chain", "file", "environment"] = "chain"
@@ -63,6 +67,10 @@ class Connection:
     host names (exact, or `*.suffix`) that the forward proxy sends to this connection. `allow_private` lets the
     gateway dial loopback, link-local and private addresses for this connection: off unless it says exactly that.
     `allow_credential_issue` lets operations pass whose answers hold credentials that work outside the gateway.
+
+    `provider` is whose API an `llm` connection speaks; `endpoint` empty means that provider's own. `on_secret` says
+    what happens to a request in whose body a credential is found: it passes and is a finding, or it is refused.
+    `fail_closed` makes an agent's hooks answer `deny` while the gateway cannot be reached.
     """
 
     name: str
@@ -77,6 +85,9 @@ class Connection:
     allow_private: bool = False
     allow_credential_issue: bool = False
     ca_file: str = ""
+    provider: Literal["", "anthropic", "openai", "gemini", "openai-compatible"] = ""
+    on_secret: Literal["record", "block"] = "record"
+    fail_closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +174,41 @@ class Resource:
 
 
 @dataclass(slots=True)
+class Item:
+    """One thing that an exchange says, in the order in which it is said.
+
+    `type`: `system`, `prompt` (what a person or program asked), `context` (what the agent put in by itself),
+    `thinking`, `answer`, `code`, `tool_call`, `tool_result`, `command`, `file_edit`, `file_read`, `process`,
+    `subagent`, `notice`. `id` joins a tool's call to its result and to the agent's own report of it. `name` is the
+    tool, a code block's language, or a file's path. `data` is the tool's input or whatever else is structured, in
+    JSON's types. `error` says that a result reports failure. `said_by` is `request` or `response`.
+    """
+
+    type: str
+    text: str = ""
+    id: str = ""
+    name: str = ""
+    data: Any = None
+    error: bool = False
+    said_by: Literal["request", "response"] = "request"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A secret or personal datum that was detected. Never holds the value.
+
+    `kind` is the detector's name (`aws-access-key`), `where` a part of the exchange (`prompt`, `answer`, `tool_result`,
+    `code`, `payload`), `offset` and `length` characters (or bytes) within that part, `count` how often it was met.
+    """
+
+    kind: str
+    where: str
+    offset: int = 0
+    length: int = 0
+    count: int = 1
+
+
+@dataclass(slots=True)
 class Described:
     """What an exchange meant: the fields that are indexed, shown and searched. Empty means unknown."""
 
@@ -186,3 +232,17 @@ class Described:
     """Decoded text of both directions for full-text search, bounded by the reader."""
     problems: list[str] = field(default_factory=list)
     """What could not be decoded, and why."""
+    items: list[Item] = field(default_factory=list)
+    """What is new in this exchange: of a history that is sent again, only what came after the last answer in it."""
+    refs: list[tuple[str, str]] = field(default_factory=list)
+    """Identifiers that join exchanges: (kind, value). Kinds: `tool_call`, `agent_session`, `turn`, `message`,
+    `previous`, `lease`, `trace`, `span`, `app`, `process`, `file` (SHA-256 in hex), `request`."""
+    agent: str = ""
+    agent_version: str = ""
+    """The client program as it names itself on the wire, where the session does not know better."""
+    model: str = ""
+    """The language model that answered, or was asked."""
+    llm: dict[str, Any] = field(default_factory=dict)
+    """Of a model call: `provider`, `api`, `stream`, `stop_reason`, `messages` (count), `tools` (names), `usage`
+    (`input`, `output`, `cache_read`, `cache_write`, `reasoning` tokens, null where unknown), `cost_usd` (null)."""
+    findings: list[Finding] = field(default_factory=list)

@@ -74,6 +74,7 @@ class CredentialModel(_Strict):
     path: str = ""
     profile: Line = ""
     prefix: str = Field(default="", pattern=r"^([A-Z_][A-Z0-9_]{0,63})?$")
+    variable: str = Field(default="", pattern=r"^([A-Za-z_][A-Za-z0-9_]{0,127})?$")
     role_arn: str = ""
     external_id: str = Field(default="", max_length=1224, pattern=r"^[A-Za-z0-9_+=,.@:/-]*$")
     base: Literal["chain", "file", "environment"] = "chain"
@@ -119,6 +120,9 @@ class ConnectionModel(_Strict):
     allow_private: bool = Field(default=False, strict=True)
     allow_credential_issue: bool = Field(default=False, strict=True)
     ca_file: str = ""
+    provider: Literal["", "anthropic", "openai", "gemini", "openai-compatible"] = ""
+    on_secret: Literal["record", "block"] = "record"
+    fail_closed: bool = Field(default=False, strict=True)
 
     @field_validator("kind")
     @classmethod

@@ -35,6 +35,8 @@ from narrows.record.log.part import (
 SESSIONS = "objects/sessions"
 _KINDS = {"request": Kind.REQUEST, "sent": Kind.SENT, "response": Kind.RESPONSE}
 _MAX_TABLE = 256 << 20
+WHOLE = {"llm.message": 64 << 20}
+"""Kinds of exchange of which a limited reader keeps more than it was told to: what is new stands at their end."""
 _CACHED_PARTS = 64
 _CACHED_RAW = 8 << 20
 
@@ -295,6 +297,12 @@ class Assembly:
         self._request, self._sent, self._response = _Body(max_body), _Body(max_body), _Body(max_body)
         self.sent_facts: dict[str, object] = {}
 
+    def _widen(self, kind: object) -> None:
+        least = WHOLE.get(kind, 0) if isinstance(kind, str) else 0
+        for body in (self._request, self._response):
+            if body.limit is not None:
+                body.limit = max(body.limit, least)
+
     def add(self, frame: Frame) -> None:
         """Take the next frame in."""
         stored, kind, meta = self._stored, frame.kind, frame.meta
@@ -309,9 +317,10 @@ class Assembly:
             if meta:
                 self.sent_facts.update(facts(meta))
         else:
-            self._request.add(frame.data)
             if meta and not stored.request_facts:
                 stored.request_facts = facts(meta)
+                self._widen(stored.request_facts.get("kind"))
+            self._request.add(frame.data)
 
     def stored(self) -> StoredExchange:
         """The record. The lengths are the full ones."""
