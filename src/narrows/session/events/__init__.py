@@ -1,0 +1,1 @@
+"""Requests that the gateway answers itself: agents' events, leases for a process, traces."""
