@@ -86,7 +86,7 @@ class Connection:
     allow_credential_issue: bool = False
     ca_file: str = ""
     provider: Literal["", "anthropic", "openai", "gemini", "openai-compatible"] = ""
-    on_secret: Literal["record", "block"] = "record"
+    on_secret: Literal["record", "block"] = "record"  # noqa: S105 - not a secret
     fail_closed: bool = False
 
 
@@ -94,7 +94,9 @@ class Connection:
 class Lease:
     """A credential issued to one session for one connection; works only at the gateway.
 
-    `session` is 16 bytes, `expires` Unix seconds. The repr names the lease without its secret.
+    `session` is 16 bytes, `expires` Unix seconds. The repr names the lease without its secret. An API key is a lease
+    whose `session_token` is the key and whose `secret_access_key` is empty. `connections` are all connections that
+    the session was opened for, where the lease is the session's own token (its connection is `*`).
     """
 
     session: bytes
@@ -105,6 +107,7 @@ class Lease:
     access_key_id: str
     secret_access_key: str = field(repr=False)
     session_token: str = field(repr=False)
+    connections: tuple[str, ...] = ()
 
 
 class Effect(StrEnum):

@@ -11,11 +11,15 @@ that any node which has the root key can check it and derive the secret; nothing
 Each purpose has its own key, derived from the root key by HKDF-SHA256 (RFC 5869), so that nothing shown to a
 client (the access key id, the MAC) says anything about what must stay hidden from everyone else (the secret).
 
-The forward proxy's password is a token of the same form for the connection "*", sealed with a key of its own:
-it opens the proxy and nothing else, and a connection's lease does not open the proxy.
+The lease of an `llm` connection is one string, the API key that the client sends: a token of the same form, sealed
+with a key of its own ("narrows api key v1"). It has an access key id too, as its public name, and no other secret.
 
-Guarantees of a check: the token was issued with this root key and not changed in any byte, the access key id
-belongs to it, it has not expired. Whether its session was ended since is the directory's to say. All times
+The session's own token is of the same form for the connection "*", sealed with a key of its own ("narrows proxy token
+v1"); it lists the connections that the session was opened for. It opens the forward proxy (as its password) and what
+the gateway answers itself, and no connection; and a connection's lease does not stand in for it.
+
+Guarantees of a check: the token was issued with this root key for this use and not changed in any byte, the access
+key id belongs to it, it has not expired. Whether its session was ended since is the directory's to say. All times
 are Unix seconds.
 """
 
@@ -25,7 +29,10 @@ import base64
 import hmac
 import secrets
 import time
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import orjson
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -85,6 +92,7 @@ class LeaseIssuer:
             raise ConfigError("refused the lease key", f"it must be {KEY_SIZE} bytes, not {len(root_key)}")
         self._token_key = _derive(root_key, b"narrows lease token v1")
         self._proxy_key = _derive(root_key, b"narrows proxy token v1")
+        self._api_key = _derive(root_key, b"narrows api key v1")
         self._id_key = _derive(root_key, b"narrows lease access key id v1")
         self._secret_key = _derive(root_key, b"narrows lease secret v1")
         # Two generations instead of a linked list: a hit in the young one is a single dict look-up, and what
@@ -92,6 +100,10 @@ class LeaseIssuer:
         self._generation = max(1, cache_size // 2)
         self._young: dict[bytes, Lease] = {}
         self._old: dict[bytes, Lease] = {}
+        # API keys by their SHA-256: unlike a lease's token the key is all that proves the caller, so that no
+        # comparison of the look-up may depend on how much of it was guessed right.
+        self._young_keys: dict[bytes, Lease] = {}
+        self._old_keys: dict[bytes, Lease] = {}
 
     def __repr__(self) -> str:
         return "<LeaseIssuer>"
@@ -111,16 +123,38 @@ class LeaseIssuer:
         Raises Refusal `lease_too_large` if the principal has so many groups that the token would not fit in a
         header, ValueError for a session that is not 16 bytes or a connection that cannot be one.
         """
-        if not connection or connection == ANY_CONNECTION:
-            raise ValueError("a lease is for one named connection")
-        payload = _payload(session, connection, principal, agent, expires, now_s)
-        return self._lease(payload, _sealed(self._token_key, payload), session, connection, principal, agent, expires)
+        payload = _payload(session, _named(connection), principal, agent, expires, now_s)
+        return self._lease(payload, _sealed(self._token_key, payload))
+
+    def api_key(
+        self,
+        *,
+        session: bytes,
+        connection: str,
+        principal: Principal,
+        agent: Agent,
+        expires: int,
+        now_s: int | None = None,
+    ) -> Lease:
+        """A new lease of `session` for one `llm` connection; the API key is its `session_token`. Raises as `issue`."""
+        payload = _payload(session, _named(connection), principal, agent, expires, now_s)
+        return self._lease(payload, _sealed(self._api_key, payload), secret=False)
 
     def proxy_token(
-        self, *, session: bytes, principal: Principal, agent: Agent, expires: int, now_s: int | None = None
+        self,
+        *,
+        session: bytes,
+        principal: Principal,
+        agent: Agent,
+        expires: int,
+        now_s: int | None = None,
+        connections: tuple[str, ...] = (),
     ) -> str:
-        """The password, for the user `narrows`, with which `session` may use the forward proxy."""
-        payload = _payload(session, ANY_CONNECTION, principal, agent, expires, now_s)
+        """The session's own token: the password, for the user `narrows`, with which it may use the forward proxy.
+
+        `connections` are those that the session was opened for. Raises Refusal `lease_too_large`.
+        """
+        payload = _payload(session, ANY_CONNECTION, principal, agent, expires, now_s, connections)
         return _sealed(self._proxy_key, payload).decode()
 
     def check(self, access_key_id: str, session_token: bytes, now_s: int, *, connection: str = "") -> Lease:
@@ -139,45 +173,56 @@ class LeaseIssuer:
             lease = self._check_slowly(access_key_id, session_token)
         if lease.access_key_id != access_key_id:  # the access key id is public: it stands in every request
             raise _invalid("the access key id and the session token belong to two different leases")
-        if now_s >= lease.expires:
-            raise _expired(now_s - lease.expires)
-        if connection and lease.connection != connection:
-            raise Refusal(
-                "the lease was refused",
-                f"it is for connection {lease.connection!r}, the request goes to {connection!r}",
-                f"use a lease for it: `narrows run --connection {connection}` or `narrows lease`",
-                code="lease_other_connection",
-            )
-        return lease
+        return _usable(lease, now_s, connection)
+
+    def check_api_key(self, key: bytes, now_s: int, *, connection: str = "") -> Lease:
+        """The lease that an API key is. It proves its holder by itself: nothing is left for the caller to verify.
+
+        With `connection`, the key must be for that one. Raises Refusal with status 401: `lease_foreign` (a real key
+        of some provider, or anything else that is not ours), `lease_invalid`, `lease_expired`; with status 403:
+        `lease_other_connection`.
+        """
+        digest = sha256(key).digest()
+        lease = self._young_keys.get(digest)
+        if lease is not None:
+            return _usable(lease, now_s, connection, status=401)
+        lease = self._old_keys.get(digest)
+        if lease is None:
+            try:
+                if not key.startswith(TOKEN_PREFIX):
+                    raise _foreign("real API keys do not work here")
+                lease = self._lease(_opened(self._api_key, key), key, secret=False)
+            except Refusal as refusal:
+                refusal.status = 401
+                raise
+        if len(self._young_keys) >= self._generation:
+            self._old_keys, self._young_keys = self._young_keys, {}
+        self._young_keys[digest] = lease
+        return _usable(lease, now_s, connection, status=401)
 
     def check_proxy_token(self, token: bytes, now_s: int) -> Lease:
-        """Who a forward-proxy password was issued to: a Lease for the connection `*` without key or secret.
+        """Who a session's own token was issued to: a Lease for the connection `*` without key or secret.
 
-        Raises Refusal with status 407: `lease_foreign`, `lease_invalid`, `lease_expired`.
+        Its `connections` are those of the session. Raises Refusal with status 407 (it is the password of the forward
+        proxy): `lease_foreign`, `lease_invalid`, `lease_expired`.
         """
         try:
-            payload = _opened(self._proxy_key, token)
-            fields = _fields(payload)
-            if fields is None or fields[1] != ANY_CONNECTION:
-                raise _invalid("it is not a proxy token")
-            session, connection, principal, agent, expires = fields
-            if now_s >= expires:
-                raise _expired(now_s - expires)
+            lease = _fields(_opened(self._proxy_key, token))
+            if lease is None or lease.connection != ANY_CONNECTION:
+                raise _invalid("it is not a session's token")
+            if now_s >= lease.expires:
+                raise _expired(now_s - lease.expires)
         except Refusal as refusal:
             refusal.status = 407
             raise
-        return Lease(session, connection, principal, agent, expires, "", "", token.decode("ascii"))
+        return replace(lease, session_token=token.decode("ascii"))
 
     def _check_slowly(self, access_key_id: str, token: bytes) -> Lease:
         lease = self._old.get(token)
         if lease is None:
             if not token.startswith(TOKEN_PREFIX) and not access_key_id.startswith(ACCESS_KEY_PREFIX):
                 raise _foreign()
-            payload = _opened(self._token_key, token)
-            fields = _fields(payload)
-            if fields is None or fields[1] == ANY_CONNECTION:
-                raise _invalid("its content is not that of a lease")
-            lease = self._lease(payload, token, *fields)
+            lease = self._lease(_opened(self._token_key, token), token)
             if lease.access_key_id != access_key_id:
                 raise _invalid("the access key id and the session token belong to two different leases")
         if len(self._young) >= self._generation:
@@ -185,28 +230,40 @@ class LeaseIssuer:
         self._young[token] = lease
         return lease
 
-    def _lease(
-        self,
-        payload: bytes,
-        token: bytes,
-        session: bytes,
-        connection: str,
-        principal: Principal,
-        agent: Agent,
-        expires: int,
-    ) -> Lease:
+    def _lease(self, payload: bytes, token: bytes, *, secret: bool = True) -> Lease:
+        """The lease of one connection whose token was sealed over `payload`. Raises Refusal `lease_invalid`."""
+        lease = _fields(payload)
+        if lease is None or lease.connection == ANY_CONNECTION:
+            raise _invalid("its content is not that of a lease")
         name = base64.b32encode(hmac.digest(self._id_key, payload, "sha256")[:10]).decode()
-        secret = _encode(hmac.digest(self._secret_key, payload, "sha256")).decode()
-        return Lease(
-            session,
-            connection,
-            principal,
-            agent,
-            expires,
-            ACCESS_KEY_PREFIX + name,
-            secret,
-            token.decode("ascii"),
+        return replace(
+            lease,
+            access_key_id=ACCESS_KEY_PREFIX + name,
+            secret_access_key=_encode(hmac.digest(self._secret_key, payload, "sha256")).decode() if secret else "",
+            session_token=token.decode("ascii"),
         )
+
+
+def _named(connection: str) -> str:
+    if not connection or connection == ANY_CONNECTION:
+        raise ValueError("a lease is for one named connection")
+    return connection
+
+
+def _usable(lease: Lease, now_s: int, connection: str, *, status: int = 403) -> Lease:
+    """`lease` if it has not expired and is for `connection`, if that is given. Raises Refusal."""
+    if now_s >= lease.expires:
+        expired = _expired(now_s - lease.expires)
+        expired.status = status
+        raise expired
+    if connection and lease.connection != connection:
+        raise Refusal(
+            "the lease was refused",
+            f"it is for connection {lease.connection!r}, the request goes to {connection!r}",
+            f"use a lease for it: `narrows run --connection {connection}` or `narrows lease`",
+            code="lease_other_connection",
+        )
+    return lease
 
 
 def _derive(root_key: bytes, purpose: bytes) -> bytes:
@@ -219,12 +276,18 @@ def _encode(raw: bytes) -> bytes:
 
 
 def _payload(
-    session: bytes, connection: str, principal: Principal, agent: Agent, expires: int, now_s: int | None
+    session: bytes,
+    connection: str,
+    principal: Principal,
+    agent: Agent,
+    expires: int,
+    now_s: int | None,
+    connections: tuple[str, ...] = (),
 ) -> bytes:
     if len(session) != 16:
         raise ValueError("a session id is 16 bytes")
     issued = int(time.time()) if now_s is None else now_s
-    fields = {
+    fields: dict[str, Any] = {
         "s": session.hex(),
         "c": connection,
         "p": [principal.name, principal.kind, principal.issuer, principal.groups],
@@ -234,25 +297,31 @@ def _payload(
         # Two leases of a session for the same connection and second are still two leases.
         "n": secrets.token_hex(8),
     }
+    if connections:
+        fields["x"] = connections
     return _encode(orjson.dumps(fields))
 
 
-def _fields(payload: bytes) -> tuple[bytes, str, Principal, Agent, int] | None:
-    """Read back what `_payload` wrote; None for anything else.
+def _fields(payload: bytes) -> Lease | None:
+    """Read back what `_payload` wrote, as a Lease without key, secret and token; None for anything else.
 
     Only called with a payload whose MAC is good, so None means a token of another version with the same key.
     """
     try:
         fields = orjson.loads(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
         name, kind, issuer, groups = fields["p"]
-        return (
+        return Lease(
             bytes.fromhex(fields["s"]),
             str(fields["c"]),
             Principal(name, kind, issuer, tuple(groups)),
             Agent(*fields["a"]),
             int(fields["e"]),
+            "",
+            "",
+            "",
+            tuple(str(item) for item in fields.get("x", ())),
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -304,10 +373,10 @@ def _expired(seconds: int) -> Refusal:
     )
 
 
-def _foreign() -> Refusal:
+def _foreign(real: str = "real AWS credentials do not work here") -> Refusal:
     return Refusal(
         "the credential was refused",
-        "it is not a lease of this gateway: real AWS credentials do not work here",
+        f"it is not a lease of this gateway: {real}",
         "`narrows run -- COMMAND` gives the command a lease, `narrows lease` prints one",
         code="lease_foreign",
         aws_code="InvalidClientTokenId",

@@ -71,6 +71,19 @@ class LeaseIssuer(Protocol):
         """A lease for one connection, valid to `expires` (Unix seconds)."""
         ...
 
+    def api_key(
+        self,
+        *,
+        session: bytes,
+        connection: str,
+        principal: Principal,
+        agent: Agent,
+        expires: int,
+        now_s: int | None = None,
+    ) -> Lease:
+        """A lease for one `llm` connection: its `session_token` is the API key."""
+        ...
+
     def proxy_token(
         self,
         *,
@@ -79,8 +92,9 @@ class LeaseIssuer(Protocol):
         agent: Agent,
         expires: int,
         now_s: int | None = None,
+        connections: tuple[str, ...] = (),
     ) -> str:
-        """The password of the session's proxy URL, valid at the gateway's forward proxy only."""
+        """The session's own token: the password of its proxy URL; `connections` are those of the session."""
         ...
 
 

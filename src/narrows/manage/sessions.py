@@ -133,6 +133,7 @@ def _issue(deps: Deps, session: Session, connections: list[Connection]) -> dict[
         agent=session.agent,
         expires=expires,
         now_s=deps.clock.wall_ns() // 1_000_000_000,
+        connections=session.connections,
     )
     deps.store.note_leases(leases)
     return {

@@ -179,6 +179,84 @@ def test_a_proxy_token_opens_the_proxy_and_nothing_else() -> None:
         assert (caught.value.code, caught.value.status) == (code, 407)
 
 
+def test_a_sessions_token_lists_its_connections() -> None:
+    issuer = LeaseIssuer(KEY)
+    token = issuer.proxy_token(
+        session=SESSION, principal=ALICE, agent=AGENT, expires=NOW + 5, now_s=NOW, connections=("prod", "claude")
+    )
+    assert issuer.check_proxy_token(token.encode(), NOW).connections == ("prod", "claude")
+
+
+def api_key(issuer: LeaseIssuer, connection: str = "claude", expires: int = NOW + 3600) -> Lease:
+    return issuer.api_key(
+        session=SESSION, connection=connection, principal=ALICE, agent=AGENT, expires=expires, now_s=NOW
+    )
+
+
+def key_refused(issuer: LeaseIssuer, key: bytes, now: int = NOW, connection: str = "") -> tuple[str, int]:
+    with pytest.raises(Refusal) as caught:
+        issuer.check_api_key(key, now, connection=connection)
+    assert key.decode("latin-1") not in str(caught.value) or not key
+    return caught.value.code, caught.value.status
+
+
+def test_an_api_key_is_read_back_whole_and_fits_where_keys_stand() -> None:
+    made = api_key(LeaseIssuer(KEY))
+    issuer = LeaseIssuer(KEY)
+    read = issuer.check_api_key(made.session_token.encode(), NOW, connection="claude")
+    assert read == made
+    assert issuer.check_api_key(made.session_token.encode(), NOW) is read
+    assert (read.session, read.connection, read.principal, read.agent) == (SESSION, "claude", ALICE, AGENT)
+    assert re.fullmatch(r"NRWL[A-Z2-7]{16}", read.access_key_id)
+    assert read.secret_access_key == ""
+    assert re.fullmatch(r"[A-Za-z0-9_.-]+", read.session_token)  # in a header, a query, a shell, JSON
+    assert read.session_token not in repr(read)
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_an_api_key_works_for_its_time_its_connection_and_unchanged(warm: bool) -> None:
+    issuer = LeaseIssuer(KEY)
+    made = api_key(issuer, expires=NOW + 10)
+    key = made.session_token.encode()
+    if warm:
+        issuer.check_api_key(key, NOW)
+    assert key_refused(issuer, key, NOW + 10) == ("lease_expired", 401)
+    assert key_refused(issuer, key, connection="other") == ("lease_other_connection", 403)
+    for at in range(0, len(key), 7):
+        assert key_refused(issuer, key[:at] + b"~" + key[at + 1 :])[1] == 401
+    assert key_refused(LeaseIssuer(bytes(32)), key) == ("lease_invalid", 401)
+    assert issuer.check_api_key(key, NOW + 9) == made
+
+
+def test_each_kind_of_token_is_good_for_its_own_use_only() -> None:
+    issuer = LeaseIssuer(KEY)
+    pair, key = issue(issuer, "claude"), api_key(issuer)
+    session = issuer.proxy_token(session=SESSION, principal=ALICE, agent=AGENT, expires=NOW + 5, now_s=NOW)
+    issuer.check(pair.access_key_id, pair.session_token.encode(), NOW)
+    issuer.check_api_key(key.session_token.encode(), NOW)
+    assert key_refused(issuer, pair.session_token.encode()) == ("lease_invalid", 401)
+    assert key_refused(issuer, session.encode()) == ("lease_invalid", 401)
+    assert refused(issuer, key.access_key_id, key.session_token.encode()).code == "lease_invalid"
+    with pytest.raises(Refusal) as caught:
+        issuer.check_proxy_token(key.session_token.encode(), NOW)
+    assert caught.value.code == "lease_invalid"
+
+
+def test_a_real_api_key_is_foreign() -> None:
+    assert key_refused(LeaseIssuer(KEY), b"sk-ant-api03-0123456789abcdef") == ("lease_foreign", 401)
+    assert key_refused(LeaseIssuer(KEY), b"") == ("lease_foreign", 401)
+
+
+def test_the_keys_cache_is_bounded_and_keeps_what_is_used() -> None:
+    issuer = LeaseIssuer(KEY, cache_size=8)
+    used = api_key(issuer).session_token.encode()
+    kept = issuer.check_api_key(used, NOW)
+    for _ in range(50):
+        issuer.check_api_key(api_key(issuer).session_token.encode(), NOW)
+        assert issuer.check_api_key(used, NOW) is kept
+        assert len(issuer._young_keys) + len(issuer._old_keys) <= 8
+
+
 def test_no_lease_is_issued_for_every_connection_at_once() -> None:
     for connection in ("*", ""):
         with pytest.raises(ValueError, match="one named connection"):

@@ -85,6 +85,20 @@ class World:
         key = f"NRWL{secret[:16].upper()}"
         return Lease(session, connection, principal, agent, expires, key, f"sk/{secret}", f"st+{secret}")
 
+    def api_key(
+        self,
+        *,
+        session: bytes,
+        connection: str,
+        principal: Principal,
+        agent: Agent,
+        expires: int,
+        now_s: int | None = None,
+    ) -> Lease:
+        self.events.append(("key", connection))
+        name = hashlib.sha256(session + connection.encode()).hexdigest()
+        return Lease(session, connection, principal, agent, expires, f"NRWL{name[:16].upper()}", "", f"ak/{name}")
+
     def proxy_token(
         self,
         *,
@@ -93,6 +107,7 @@ class World:
         agent: Agent,
         expires: int,
         now_s: int | None = None,
+        connections: tuple[str, ...] = (),
     ) -> str:
         return f"pt/{session.hex()}"
 
