@@ -9,11 +9,11 @@ from typing import Any
 
 from narrows.core.values import Described, StoredExchange
 from narrows.session.aws import decode, events, resources, s3
-from narrows.session.aws.messages import Message, read_request, read_response
 from narrows.session.aws.models import Models
 from narrows.session.aws.problem import DecodeProblem
 from narrows.session.aws.shapes import Shape
 from narrows.session.aws.values import Protocol, Target
+from narrows.session.http.messages import Message, read_request, read_response
 
 TEXT = 64 << 10
 """Characters of search text per direction."""

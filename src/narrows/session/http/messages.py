@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass, field
 
 from narrows.core.errors import NarrowsError, ProtocolError
+from narrows.session.http.codings import decode
 from narrows.wire import aws_chunked
 from narrows.wire.http1 import Data, End, RequestHead, RequestParser, ResponseHead, ResponseParser
 from narrows.wire.sigv4 import PayloadKind
@@ -16,13 +16,17 @@ INFLATED = 8 << 20
 
 @dataclass(slots=True)
 class Message:
-    """A request or response as recorded. `whole` is False where its end is missing."""
+    """A request or response as recorded. `whole` is False where its end is missing.
+
+    `body` is without framing and content codings, `stored` without framing only: what the target takes as the content.
+    """
 
     method: bytes = b""
     target: bytes = b""
     status: int = 0
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     body: bytes = b""
+    stored: bytes = b""
     whole: bool = False
     problems: list[str] = field(default_factory=list)
 
@@ -34,8 +38,8 @@ class Message:
         return ""
 
 
-def read_request(raw: bytes) -> Message:
-    """A recorded request. What is malformed is told in `problems`."""
+def read_request(raw: bytes, limit: int = INFLATED) -> Message:
+    """A recorded request, a compressed body expanded to `limit` bytes. What is malformed is told in `problems`."""
     out = Message()
     parser = RequestParser()
     parts: list[bytes] = []
@@ -52,10 +56,10 @@ def read_request(raw: bytes) -> Message:
     except ProtocolError as error:
         out.problems.append(f"request: {error}")
     out.body = _aws_chunked(b"".join(parts), out)
-    return _inflated(out, "request")
+    return _decoded(out, "request", limit)
 
 
-def read_response(raw: bytes, method: bytes, *, cut: bool) -> Message:
+def read_response(raw: bytes, method: bytes, *, cut: bool, limit: int = INFLATED) -> Message:
     """The final response in recorded bytes, after any 1xx. `cut` says that the bytes are only the first ones."""
     out = Message()
     parser = ResponseParser()
@@ -76,7 +80,7 @@ def read_response(raw: bytes, method: bytes, *, cut: bool) -> Message:
     except ProtocolError as error:
         out.problems.append(f"response: {error}")
     out.body = b"".join(parts)
-    return _inflated(out, "response")
+    return _decoded(out, "response", limit)
 
 
 def _aws_chunked(body: bytes, message: Message) -> bytes:
@@ -99,19 +103,16 @@ def _trailers(message: Message) -> frozenset[bytes]:
     return frozenset(name.strip().encode("latin-1") for name in names if name.strip())
 
 
-def _inflated(message: Message, which: str) -> Message:
-    """gzip bodies of API calls expanded, within bounds; an S3 object keeps the encoding it was stored with."""
-    coding = message.header(b"content-encoding").lower().replace("aws-chunked", "").strip(" ,")
-    if coding not in ("gzip", "x-gzip") or not message.body:
+def _decoded(message: Message, which: str, limit: int) -> Message:
+    """The body without its content codings, within bounds."""
+    message.stored = message.body
+    codings = message.header(b"content-encoding").lower().replace("aws-chunked", "")
+    if not message.body or not codings.strip(" ,"):
         return message
-    machine = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    try:
-        inflated = machine.decompress(message.body, INFLATED)
-    except zlib.error as error:
-        message.problems.append(f"{which}: gzip: {error}")
-        return message
-    if machine.unconsumed_tail:
-        message.problems.append(f"{which}: gzip body of more than {INFLATED} bytes, not decoded further")
+    message.body, whole, wrong = decode(codings, message.body, limit)
+    if wrong:
+        message.problems.append(f"{which}: {wrong}")
+    elif not whole:
+        message.problems.append(f"{which}: a compressed body of more than {limit} bytes, not decoded further")
         message.whole = False
-    message.body = inflated
     return message
