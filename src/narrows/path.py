@@ -1,8 +1,8 @@
 """The data path, top to bottom: accept, identify, decode, decide, open, pump, close.
 
 One `Gateway` per worker, one `serve` task per client connection, one `Exchange` per request. Everything that can
-refuse raises; `Exchange.run` turns whatever was raised into an answer and into the closing record, so that no way
-out of an exchange skips the record.
+refuse raises; `Exchange.run` turns whatever was raised into an answer and into the closing record (the ways out are
+in `transfer.exchange`), so that no way out of an exchange skips the record.
 
 The order that P1 rests on, in `strict`:
     request bytes appended -> durable -> last byte of the request goes upstream
@@ -17,30 +17,25 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from narrows.core import ids
-from narrows.core.errors import CredentialError, NarrowsError, ProtocolError, RecorderFailed, Refusal, UpstreamError
+from narrows.core.errors import NarrowsError, ProtocolError, RecorderFailed, Refusal, UpstreamError
 from narrows.core.ports import Clock, Directory, Recorder
-from narrows.core.values import Connection, Durability, Effect, Lease, Outcome
+from narrows.core.values import Connection, Durability, Effect, Outcome
 from narrows.listen.connection import ClientConnection, ClientGone
 from narrows.listen.tunnel import Tunnels
 from narrows.policy import builtin
-from narrows.record.exchange import ExchangeRecord
-from narrows.session.call import Call, Handler, Outbound
-from narrows.session.facts import facts_of
+from narrows.session.call import Answering, Handler, Outbound
 from narrows.transfer.answer import Answer
-from narrows.transfer.body import Body, Together, ask_to_continue, take_body, take_ready
-from narrows.transfer.refusals import check_form, from_error, render_refusal
+from narrows.transfer.body import Together, take_body, take_limited, take_ready
+from narrows.transfer.exchange import ExchangeState
+from narrows.transfer.refusals import check_form, check_upgrade, from_error, render_reply
+from narrows.transfer.upgrade import Switched, asking
 from narrows.transfer.upload import Upload
 from narrows.upstream.credentials import CredentialProvider
 from narrows.upstream.http import Origin, Pool, UpstreamConnection
-from narrows.wire import scrub
-from narrows.wire.http1 import NO_BODY, RequestHead, ResponseHead
-
-LINGER_BYTES = 64 * 1024 * 1024
-LINGER_SECONDS = 10.0
-"""How much more of a refused body is read, and for how long, so that the client gets to read why."""
+from narrows.wire.http1 import NO_BODY, SWITCHING, RequestHead, ResponseHead
 
 SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 """Methods that may be sent again when a pooled connection turns out dead before any answer (RFC 9110 9.2.2)."""
@@ -144,45 +139,10 @@ class Gateway:
         return self._date[1]
 
 
-class Exchange:
-    """One request and its answer, with the record of both."""
+class Exchange(ExchangeState):
+    """One request and its answer, with the record of both: the way through."""
 
-    __slots__ = (
-        "again_because", "answer", "body", "call", "client", "conn", "first_ns", "gateway", "handler", "head",
-        "last_ns", "out", "ready_ns", "record", "retries", "sent_ns", "strict", "upload",
-    )  # fmt: skip
-
-    def __init__(self, gateway: Gateway, client: ClientConnection, head: RequestHead | None) -> None:
-        self.gateway = gateway
-        self.client = client
-        self.head = head
-        self.record = ExchangeRecord(gateway.recorder, gateway.clock)
-        self.handler: Handler | None = None
-        self.conn: UpstreamConnection | None = None
-        self.out: Outbound | None = None
-        self.answer: Answer | None = None
-        self.body = Body(gateway.together) if head is not None and head.method != b"CONNECT" else None
-        self.upload: Upload | None = None
-        self.strict = True
-        self.retries = 0
-        self.again_because = ""
-        self.ready_ns = self.sent_ns = self.first_ns = self.last_ns = 0
-        self.call: Call | None = None
-        if head is not None:
-            self.call = Call(
-                head,
-                client.scheme,
-                "proxy" if client.tunnel or head.method == b"CONNECT" else "endpoint",
-                client.peer,
-                client.tunnel,
-                client.tunnel_port,
-                gateway.clock.wall_ns() / 1e9,
-            )
-            if client.tunnel_lease is not None:
-                self.call.proxy_lease = client.tunnel_lease
-                self.call.session = client.tunnel_lease.session  # until its own lease says whose it is
-
-    # -- the way through --------------------------------------------------------------------------------------
+    __slots__ = ()
 
     async def run(self) -> bool:
         """Take the request through the path. True when the client's connection may carry another.
@@ -216,26 +176,10 @@ class Exchange:
         take_ready(self.client, self.body)
         await self._identify()
         self._decide()
+        if getattr(self.handler, "answers", False):
+            return await self._answer()
         await self._open()
         return await self._pump()
-
-    async def _refused(self, error: BaseException) -> bool:
-        """Answer what the path, or the upload beside it, raised. Raises it again where there is nobody to answer."""
-        if isinstance(error, Refusal):
-            return await self.refuse(error)
-        if isinstance(error, CredentialError):
-            return await self.refuse(from_error(error, "credential_source", 503, "ServiceUnavailable"))
-        if isinstance(error, ProtocolError):
-            return await self.refuse(
-                from_error(error, error.code, error.status, "InvalidRequest"), Outcome.PROTOCOL_ERROR, close=True
-            )
-        raise error
-
-    async def _failed(self, error: Exception) -> bool:
-        """A fault of ours."""
-        self.gateway.loop.call_exception_handler({"message": "an exchange failed", "exception": error})
-        what = NarrowsError("The gateway failed", type(error).__name__, "see its log; nothing was passed on")
-        return await self.refuse_safely(from_error(what, "internal", 500, "InternalError"), Outcome.INTERNAL)
 
     async def _identify(self) -> None:
         """Whose request is this? Finds handler, lease and connection; reads the body where the proof covers it."""
@@ -254,12 +198,18 @@ class Exchange:
                 code="no_credentials",
                 aws_code="MissingAuthenticationToken",
             )
+        if call.head.upgrade:
+            self.switching = check_upgrade(call.head, handler)
         handler.identify(call)
         assert call.connection is not None
         self.strict = call.connection.durability is Durability.STRICT
         if not self.body.done and handler.needs_body(call):
             self._continue()
-            await take_body(self.client, call.head, self.body, self.gateway)
+            if getattr(handler, "answers", False):
+                limit = cast(Answering, handler).body_limit(call)
+                await take_limited(self.client, call.head, self.body, self.gateway, limit)
+            else:
+                await take_body(self.client, call.head, self.body, self.gateway)
             self.gateway.check_live(call.session, begun=False)
             self.ready_ns = self.gateway.clock.mono_ns()
         if self.body.spool is not None:
@@ -301,7 +251,10 @@ class Exchange:
             credentials = gateway.credentials.cached(call.lease, call.connection)
             if credentials is None:
                 credentials = await gateway.credentials.get(call.lease, call.connection)
-        out = self.out = handler.outbound(call, credentials, gateway.amz_date())
+        out = handler.outbound(call, credentials, gateway.amz_date())
+        if self.switching:
+            out = asking(out, call.head)
+        self.out = out
         await self._dial(out, call.connection, fresh=fresh)
 
     async def _dial(self, out: Outbound, connection: Connection, *, fresh: bool) -> None:
@@ -326,7 +279,26 @@ class Exchange:
             if not handler.elsewhere(call, head.status, head.headers):
                 break
             await self._again(f"the target answered {head.status}: the bucket is in another region")
+        if head.status == 101:
+            return await self._switch(head)
+        if self.switching:
+            self.record.request(b"", end=True)  # the target stays with HTTP: this was all
         return await self._relay(head)
+
+    async def _answer(self) -> bool:
+        """The handler is the target: its answer goes on record, then to the client."""
+        call, request = self.call, self.head
+        assert call is not None and request is not None
+        reply = cast(Answering, self.handler).answer(call, ids.text(self.record.id))
+        self.first_ns = self.last_ns = self.gateway.clock.mono_ns()
+        keep = request.keep_alive and not self.client.ended and not self.client.last
+        head = render_reply(reply.status, reply.headers, keep=keep)
+        recorded = reply.body if reply.recorded is None else reply.recorded
+        self.record.close(head + recorded, Outcome.COMPLETE, self._times({"status": reply.status}))
+        if self.strict:
+            await self.gateway.recorder.durable(self.record.last)
+        self.client.write(head + reply.body)
+        return keep
 
     async def _send(self) -> ResponseHead:
         """Send the request, and wait for the head of its answer."""
@@ -335,7 +307,7 @@ class Exchange:
         while True:
             conn, out = self.conn, self.out
             assert conn is not None and out is not None
-            conn.begin(head.method)
+            conn.begin(SWITCHING if self.switching else head.method)
             pooled = conn.used
             conn.used = True
             conn.deadline = self.gateway.loop.time() + self.gateway.limits.answer_s
@@ -376,7 +348,7 @@ class Exchange:
             event = conn.poll() or await conn.next()
             self._check_upload()
             assert isinstance(event, ResponseHead)
-            if event.status >= 200:
+            if event.status >= 200 or event.status == 101:
                 self.first_ns = self.gateway.clock.mono_ns()
                 if self.upload is None or self.upload.done:
                     conn.deadline = 0.0
@@ -388,6 +360,18 @@ class Exchange:
                     self.client.deadline = self.gateway.loop.time() + self.gateway.limits.body_stall_s
                     await self.client.drain()
                     self.client.deadline = 0.0
+
+    async def _switch(self, head: ResponseHead) -> bool:
+        """The target agreed to another protocol: pass on what either side sends until one of them ends it."""
+        conn, out, handler = self.conn, self.out, self.handler
+        assert conn is not None and out is not None and handler is not None
+        self.switched = True
+        switched = Switched(self.client, conn, self.record, self.gateway, self.strict)
+        facts = await switched.run(head, handler.secrets(out))
+        self.last_ns = self.gateway.clock.mono_ns()
+        self.record.request(b"", end=True)
+        self.record.close(b"", Outcome.COMPLETE, self._times({"status": 101, **facts}))
+        return False
 
     def _check_upload(self) -> None:
         """Raise what is wrong with the request's body, where it came to light after the target began to answer."""
@@ -429,166 +413,3 @@ class Exchange:
         if not whole:
             await self._hang_up()
         return answer.keep
-
-    async def _hang_up(self) -> None:
-        """The last answer is sent and the request's body still comes: let the client read why, then close."""
-        head, body = self.head, self.body
-        waits = head is not None and head.expect_continue and body is not None and not body.continued
-        if not waits:
-            await self.client.discard(LINGER_BYTES, LINGER_SECONDS)
-
-    # -- the record -------------------------------------------------------------------------------------------
-
-    def _open_record(self) -> None:
-        """Write the opening frame with all that is known; once."""
-        if self.record.opened:
-            return
-        call, head = self.call, self.head
-        if call is None or head is None:
-            known = {"kind": "http.request", "client": self.client.peer}
-            self.record.open(ids.NIL, known, b"", whole=True, buffered=False)
-            return
-        body = self.body
-        raw = scrub.head(head.raw, head.lines, head.shape)
-        whole = body is None or (body.done and body.spool is None)
-        if body is not None and body.raw:
-            raw += b"".join(body.raw)
-        self.record.open(call.session, facts_of(call, strict=self.strict), raw, whole=whole, buffered=not self.strict)
-
-    def _times(self, facts: dict[str, Any]) -> dict[str, Any]:
-        """Durations in ns from the exchange's start; `gateway_ns` is the time that we added."""
-        start = self.record.started_ns
-        now = self.gateway.clock.mono_ns()
-        facts["upstream_request_sent"] = bool(self.sent_ns) or (self.upload is not None and self.upload.done)
-        if self.first_ns:
-            facts["first_byte_ns"] = self.first_ns - start
-            facts["last_byte_ns"] = (self.last_ns or now) - start
-            sent = self.sent_ns or (self.upload.sent_ns if self.upload is not None else 0)
-            ready = self.ready_ns or (self.upload.ready_ns if self.upload is not None else start)
-            if sent:
-                facts["gateway_ns"] = max(0, sent - ready) + (now - (self.last_ns or now))
-        if self.retries:
-            facts["retries"] = self.retries
-        return facts
-
-    # -- the ways out -----------------------------------------------------------------------------------------
-
-    async def refuse(self, refusal: Refusal, outcome: Outcome = Outcome.REFUSED, *, close: bool = False) -> bool:
-        """Answer with the refusal in the client's own protocol, after it is on record. Raises RecorderFailed."""
-        if self.upload is not None:
-            self.upload.stop()
-        if self.record.closed:
-            self.client.abort()
-            return False
-        if self.answer is not None and self.answer.started:
-            self._cut(outcome, {"code": refusal.code, "error": str(refusal)})
-            return False
-        self._drop_upstream()
-        body_left = self.body is not None and not self.body.done
-        head = self.head
-        last = close or body_left or self.client.last
-        keep = not last and head is not None and head.keep_alive and head.method != b"CONNECT"
-        answer, status = self._refusal_bytes(refusal, keep)
-        self._open_record()
-        facts = self._times({"status": status, "code": refusal.code, "error": str(refusal)})
-        self.record.close(answer, outcome, facts)
-        await self.gateway.recorder.durable(self.record.last)
-        self.client.write(answer)
-        if body_left or head is None:
-            await self._hang_up()
-        return keep
-
-    async def refuse_safely(self, refusal: Refusal, outcome: Outcome = Outcome.REFUSED) -> bool:
-        """As `refuse`, and the connection ends; for outside `run`: all that can go wrong meanwhile ends it too."""
-        try:
-            await self.refuse(refusal, outcome, close=True)
-        except RecorderFailed as error:
-            self._unrecorded(error)
-        except ClientGone:
-            self._client_gone()
-        return False
-
-    def of_session(self, lease: Lease) -> None:
-        """Say whose session this exchange belongs to, before its own lease does."""
-        if self.call is not None:
-            self.call.proxy_lease = lease
-            self.call.session = lease.session
-
-    def _cut(self, outcome: Outcome, facts: dict[str, Any]) -> None:
-        """The answer has begun and cannot be completed: it must not look whole. Raises RecorderFailed."""
-        answer = self.answer
-        assert answer is not None
-        self._drop_upstream()
-        try:
-            self.record.close(answer.unrecorded(), outcome, self._times(facts))
-        finally:
-            self.client.abort()
-
-    def _refusal_bytes(self, refusal: Refusal, keep: bool) -> tuple[bytes, int]:
-        handler = self.handler
-        if handler is None and self.gateway.handlers:
-            handler = self.gateway.handlers[-1]  # nobody knows whose it is: the last one says so
-        return render_refusal(self.call, handler, refusal, ids.text(self.record.id), keep=keep)
-
-    async def refuse_bytes(self, error: ProtocolError) -> None:
-        """The bytes were no HTTP request: say so, and close."""
-        refusal = from_error(error, error.code, error.status, "InvalidRequest")
-        await self.refuse_safely(refusal, Outcome.PROTOCOL_ERROR)
-
-    async def _upstream_failed(self, error: UpstreamError) -> bool:
-        code = f"upstream_{error.phase}"
-        if self.answer is not None and self.answer.started:
-            self._cut(Outcome.UPSTREAM_CUT, {"code": code, "error": str(error)})
-            return False
-        return await self.refuse(from_error(error, code, error.status, "ServiceUnavailable"), Outcome.UPSTREAM_FAILED)
-
-    def _unrecorded(self, error: RecorderFailed) -> bool:
-        """The recorder is gone: nothing passes, and the client is told why (this answer cannot be on record)."""
-        self._drop_upstream()
-        if self.answer is None or not self.answer.started:
-            answer, _status = self._refusal_bytes(from_error(error, error.code, 503, "ServiceUnavailable"), keep=False)
-            self.client.write(answer)
-            self.client.close()
-        else:
-            self.client.abort()
-        return False
-
-    def _client_gone(self) -> None:
-        """The client went away: the target must not go on working for nobody. A request it cut is on record too."""
-        self._drop_upstream()
-        if self.record.closed:
-            return
-        try:
-            if self.head is not None:
-                self._open_record()
-            raw = self.answer.unrecorded() if self.answer is not None else b""
-            why = self.client.ended_because or "the client closed the connection"
-            if self.record.opened:
-                self.record.close(raw, Outcome.CLIENT_GONE, self._times({"error": why}))
-        except RecorderFailed:
-            return  # said once, when it failed; every exchange that ends after it would say the same
-
-    def _drop_upstream(self) -> None:
-        if self.upload is not None:
-            self.upload.stop()
-        if self.conn is not None:
-            self.gateway.pool.release(self.conn, reusable=False)
-            self.conn = None
-
-    def _finish(self) -> None:
-        """The last thing of every exchange: nothing stays open."""
-        self._drop_upstream()
-        if self.body is not None:
-            self.body.close()
-        if self.record.opened and not self.record.closed:
-            try:
-                self.record.ensure_closed(Outcome.INTERNAL, self._times({}))
-            except RecorderFailed:
-                return  # as above
-
-    def _continue(self) -> None:
-        """Answer `Expect: 100-continue`, now that the decision is made or the body needed to make it."""
-        head, body = self.head, self.body
-        if head is not None and head.expect_continue and body is not None and not body.continued:
-            body.continued = True
-            ask_to_continue(self.client)

@@ -1,8 +1,8 @@
 """One client's connection: socket bytes in, HTTP events out, with flow control both ways.
 
 The path pulls: it asks for a head or for body events and gets what is there, or waits. What arrives before it is
-asked for stays in the parser, and past `READ_AHEAD` bytes the socket is no longer read, so that neither a fast
-sender nor a pipelining one can fill memory (P8).
+asked for stays in the parser, and past `READ_AHEAD` bytes (64 KiB where all connections together hold much) the
+socket is no longer read, so that neither a fast sender nor a pipelining one can fill memory (P8).
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any, cast
 
 from narrows.core.errors import ProtocolError
 from narrows.core.values import Lease
+from narrows.wire import ahead
 from narrows.wire.http1 import Data, End, RequestHead, RequestParser
 
-READ_AHEAD = 512 * 1024
+READ_AHEAD = ahead.MANY
 """Bytes held for a reader that is busy; above it the socket is paused."""
 
 WRITE_AHEAD = 1024 * 1024
@@ -45,8 +46,8 @@ class ClientConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_body_waiter", "_drain_waiter", "_eof", "_loop", "_on_close", "_on_open", "_parser", "_paused",
-        "_reading_paused", "_to_discard", "closed", "deadline", "ended_because", "idle", "last", "peer",
+        "_ahead", "_body_waiter", "_drain_waiter", "_eof", "_loop", "_on_close", "_on_open", "_parser", "_paused",
+        "_reading_paused", "_to_discard", "closed", "deadline", "detached", "ended_because", "idle", "last", "peer",
         "scheme", "server_task", "transport", "tunnel", "tunnel_lease", "tunnel_port",
     )  # fmt: skip
 
@@ -66,9 +67,11 @@ class ClientConnection(asyncio.Protocol):
         self._drain_waiter: asyncio.Future[None] | None = None
         self._paused = False
         self._reading_paused = False
+        self._ahead = False
         self._eof = False
         self._to_discard = 0
         self.closed = False
+        self.detached = False
         self.ended_because = ""
         self.idle = True
         self.last = False
@@ -103,9 +106,25 @@ class ClientConnection(asyncio.Protocol):
             self._body_waiter = None
             if not waiter.done():
                 waiter.set_result(None)
-        elif self._parser.buffered > READ_AHEAD and not self._reading_paused:
+        elif self._parser.buffered > ahead.FEW and not self._reading_paused:
+            self._read_less()
+
+    def _read_less(self) -> None:
+        """Stop reading, unless what is held is still within a place of the common budget."""
+        if not self._ahead:
+            self._ahead = ahead.shared.take()
+        if not self._ahead or self._parser.buffered > READ_AHEAD:
             self._reading_paused = True
             self.transport.pause_reading()
+
+    def _caught_up(self) -> None:
+        """Nothing is held any more."""
+        if self._ahead:
+            self._ahead = False
+            ahead.shared.give_back()
+        if self._reading_paused and not self.closed:
+            self._reading_paused = False
+            self.transport.resume_reading()
 
     def eof_received(self) -> bool:
         """The client will send nothing more: what is queued for it is sent, and the connection closes."""
@@ -123,8 +142,9 @@ class ClientConnection(asyncio.Protocol):
             if waiter is not None and not waiter.done():
                 waiter.set_exception(ClientGone(self.ended_because))
         self._body_waiter = self._drain_waiter = None
+        self._caught_up()
         self._on_close(self)
-        if self.server_task is not None and not self.server_task.done():
+        if self.server_task is not None and not self.server_task.done() and not self.detached:
             self.server_task.cancel()
 
     def pause_writing(self) -> None:
@@ -143,9 +163,8 @@ class ClientConnection(asyncio.Protocol):
     def poll(self) -> RequestHead | Data | End | None:
         """The next event if it is already here. Raises ProtocolError."""
         event = self._parser.next()
-        if event is None and self._reading_paused and not self.closed:
-            self._reading_paused = False
-            self.transport.resume_reading()
+        if event is None and (self._ahead or self._reading_paused):
+            self._caught_up()
         return event
 
     async def next(self) -> RequestHead | Data | End | None:
@@ -180,9 +199,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._to_discard = left
         self.deadline = self._loop.time() + seconds
-        if self._reading_paused:
-            self._reading_paused = False
-            self.transport.resume_reading()
+        self._caught_up()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         waiter = self._loop.create_future()
@@ -225,6 +242,15 @@ class ClientConnection(asyncio.Protocol):
             waiter = self._loop.create_future()
             self._drain_waiter = waiter
             await waiter
+
+    def detach(self) -> bytes:
+        """Give the transport over to another protocol object: returns what came and was not asked for.
+
+        The path's task then learns from that object, not by being cancelled, that the socket is gone.
+        """
+        self.detached = True
+        self._caught_up()
+        return self._parser.take()
 
     def upgraded(self, transport: asyncio.Transport) -> None:
         """The same client, now through TLS."""

@@ -22,7 +22,11 @@ class Call:
     `form` is `proxy` (the true host is known: `true_host`, `true_port`) or `endpoint`. `body` is the whole decoded
     body once the path has gathered it, else None; of one that is too long to be held only `body_sha256` is known.
     `proxy_lease` is the session whose tunnel it came through, in proxy form. `auth` and `meaning` belong to the
-    handler that set them.
+    handler that set them. `client` is `address:port`, or `pid:NUMBER` where the kernel named the process at the other
+    end of a local socket.
+
+    `recorded_body`, if a handler set it, stands in the record instead of `body`: of the same length, with what must
+    not rest in clear masked. It counts only for a body that was gathered whole.
     """
 
     head: RequestHead
@@ -34,6 +38,7 @@ class Call:
     now_s: float = 0.0
     body: bytes | None = None
     body_sha256: str = ""
+    recorded_body: bytes | None = None
     kind: str = "http.request"
     session: bytes = NIL
     lease: Lease | None = None
@@ -93,10 +98,23 @@ class Outbound:
     credentials: Any = field(default=None, repr=False)
 
 
+@dataclass(slots=True)
+class Reply:
+    """What a handler answers itself. `recorded`, if it is set, stands in the record instead of `body`: of the same
+    length, with secrets masked."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes = field(repr=False)
+    recorded: bytes | None = None
+
+
 class Handler(Protocol):
     """A protocol's part in the path.
 
-    `needs_credentials` says whether the connection's upstream credential is fetched before `outbound`.
+    `needs_credentials` says whether the connection's upstream credential is fetched before `outbound`. A handler
+    whose class says `answers = True` is an `Answering` one: its requests have no target. One that says
+    `upgrades = True` lets its requests become WebSocket connections (RFC 6455); of all others an upgrade is refused.
     """
 
     needs_credentials: bool
@@ -131,4 +149,22 @@ class Handler(Protocol):
 
     def refusal(self, call: Call, refusal: Refusal, request_id: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         """The refusal in a form that the caller's client understands: status, headers, body."""
+        ...
+
+
+class Answering(Handler, Protocol):
+    """A handler that answers its requests itself, on record before the answer leaves; nothing goes upstream."""
+
+    answers: bool
+
+    def body_limit(self, call: Call) -> int:
+        """Longest body that such a request may have, decoded, bytes."""
+        ...
+
+    def mask(self, raw: bytes) -> bytes:
+        """Bytes of a body as they may rest, of the same length: for one that never became whole or was refused."""
+        ...
+
+    def answer(self, call: Call, request_id: str) -> Reply:
+        """The answer to a request that was allowed; `request_id` is the exchange's id. Raises Refusal."""
         ...

@@ -7,13 +7,13 @@ import tempfile
 from concurrent.futures import Executor
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from narrows.core.errors import ProtocolError, Refusal
 from narrows.listen.connection import ClientConnection, ClientGone
-from narrows.session.call import Outbound
+from narrows.session.call import Answering, Call, Handler, Outbound
 from narrows.wire import scrub
-from narrows.wire.http1 import LENGTH, Data, End, RequestHead
+from narrows.wire.http1 import CHUNKED, LENGTH, Data, End, RequestHead
 
 if TYPE_CHECKING:
     from narrows.path import Gateway
@@ -95,14 +95,14 @@ class Body:
             self._together.held -= self.counted
             self.counted = 0
 
-    def may_hold(self) -> bool:
-        """Whether what has come may stay in memory; counts it."""
+    def may_hold(self, limit: int = MAX_GATHERED) -> bool:
+        """Whether what has come may stay in memory, `limit` bytes at most; counts it."""
         together = self._together
         if together is None:
-            return self.held <= MAX_GATHERED
+            return self.held <= limit
         together.held += self.held - self.counted
         self.counted = self.held
-        return self.held <= (MAX_GATHERED if together.held <= MAX_TOGETHER else INLINE)
+        return self.held <= (limit if together.held <= MAX_TOGETHER else INLINE)
 
     def close(self) -> None:
         """Give back what the body holds, in memory and beside it."""
@@ -259,6 +259,33 @@ async def take_body(client: ClientConnection, head: RequestHead, body: Body, gat
         await body.spool.add(body.drain())
 
 
+async def take_limited(client: ClientConnection, head: RequestHead, body: Body, gateway: Gateway, limit: int) -> None:
+    """Wait for the rest of a body that is needed in memory, of at most `limit` bytes.
+
+    Raises Refusal for a longer one, as soon as that is known, or where all bodies together take too much memory.
+    """
+    while not body.done:
+        if max(head.length, body.size) > limit:
+            raise too_long(limit)
+        client.deadline = gateway.loop.time() + gateway.limits.body_stall_s
+        event = of_body(await client.next())
+        client.deadline = 0.0
+        if event is None:
+            raise ClientGone(client.ended_because)
+        body.add(event)
+        if not body.may_hold(2 * limit):  # with the framing of chunks
+            raise Refusal(
+                "The body was not taken", "the gateway holds too many at this moment", "send it again later",
+                code="too_many_bodies", status=503, aws_code="ServiceUnavailable",
+            )  # fmt: skip
+
+
+def too_long(limit: int) -> Refusal:
+    """The refusal of a body of more than `limit` bytes, decoded."""
+    why, hint = f"the most is {limit} bytes here", "send less at a time"
+    return Refusal("The body is too long", why, hint, code="body_too_long", status=413)
+
+
 def _too_long(limit: int) -> Refusal:
     return Refusal(
         "The body is too long to be checked",
@@ -268,6 +295,31 @@ def _too_long(limit: int) -> Refusal:
         status=413,
         aws_code="RequestEntityTooLarge",
     )
+
+
+def recorded_body(body: Body, call: Call, handler: Handler | None) -> bytes:
+    """What has come of a body as it goes on record: as on the wire, with what its handler masks masked."""
+    raw = b"".join(body.raw)
+    if call.recorded_body is not None and body.done:
+        return _framed(raw, call.recorded_body) if call.head.framing == CHUNKED else call.recorded_body
+    if getattr(handler, "answers", False):
+        return cast(Answering, handler).mask(raw)
+    return raw
+
+
+def _framed(raw: bytes, payload: bytes) -> bytes:
+    """`raw`, a whole chunked body, with `payload`, which is as long, in place of what its chunks carry."""
+    out: list[bytes] = []
+    at = taken = 0
+    while True:
+        start = raw.index(b"\r\n", at) + 2
+        size = int(raw[at : start - 2].partition(b";")[0], 16)
+        if not size:
+            out.append(raw[at:])
+            return b"".join(out)
+        out += (raw[at:start], payload[taken : taken + size], b"\r\n")
+        taken += size
+        at = start + size + 2
 
 
 def ask_to_continue(client: ClientConnection) -> None:

@@ -56,9 +56,8 @@ class Upload:
         self.sent_ns = 0
 
     def start(self) -> None:
-        """Send the head and begin."""
+        """Begin."""
         self._conn.deadline = 0.0  # until the body is up, only the sides' own progress is timed
-        self._conn.write(self._out.head)
         self._task = spawn(self._run(), name="upload", on_error=self._failed)
 
     def _failed(self, error: BaseException) -> None:
@@ -80,6 +79,11 @@ class Upload:
             await asyncio.wait({self._task})
 
     async def _run(self) -> None:
+        # A target may act on a head alone (a DELETE, say): it must not see one that is not durable.
+        if self._strict:
+            await self._gateway.recorder.durable(self._record.last)
+            self._gateway.check_live(self._record.session)
+        self._conn.write(self._out.head)
         ready = self._body.payload()
         if ready:
             await self._forward(ready)

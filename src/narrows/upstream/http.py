@@ -17,9 +17,10 @@ from typing import Any, NamedTuple, cast
 from narrows.core.errors import ProtocolError, UpstreamError
 from narrows.core.values import Connection
 from narrows.upstream import guard
+from narrows.wire import ahead
 from narrows.wire.http1 import Data, End, ResponseHead, ResponseParser
 
-READ_AHEAD = 512 * 1024
+READ_AHEAD = ahead.MANY
 WRITE_AHEAD = 1024 * 1024
 
 
@@ -36,7 +37,7 @@ class UpstreamConnection(asyncio.Protocol):
     """One socket to a target."""
 
     __slots__ = (
-        "_drain_waiter", "_error", "_loop", "_parser", "_paused", "_reader_paused", "_waiter",
+        "_ahead", "_drain_waiter", "_error", "_loop", "_parser", "_paused", "_reader_paused", "_waiter",
         "address", "answered", "closed", "deadline", "idle_since", "on_idle_lost", "origin", "transport", "used",
     )  # fmt: skip
 
@@ -48,6 +49,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._drain_waiter: asyncio.Future[None] | None = None
         self._paused = False
         self._reader_paused = False
+        self._ahead = False
         self._error: Exception | None = None
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.address = ""
@@ -82,9 +84,25 @@ class UpstreamConnection(asyncio.Protocol):
             self._waiter = None
             if not waiter.done():
                 waiter.set_result(None)
-        elif self._parser.buffered > READ_AHEAD and not self._reader_paused:
+        elif self._parser.buffered > ahead.FEW and not self._reader_paused:
+            self._read_less()
+
+    def _read_less(self) -> None:
+        """Stop reading, unless what is held is still within a place of the common budget."""
+        if not self._ahead:
+            self._ahead = ahead.shared.take()
+        if not self._ahead or self._parser.buffered > READ_AHEAD:
             self._reader_paused = True
             self.transport.pause_reading()
+
+    def _caught_up(self) -> None:
+        """Nothing is held any more."""
+        if self._ahead:
+            self._ahead = False
+            ahead.shared.give_back()
+        if self._reader_paused and not self.closed:
+            self._reader_paused = False
+            self.transport.resume_reading()
 
     def eof_received(self) -> bool:
         """The target will send nothing more: that ends an answer without a length, and cuts any other."""
@@ -94,6 +112,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
         self.closed = True
+        self._caught_up()
         self._end(exc)
         if self.on_idle_lost is not None:
             self.on_idle_lost(self)
@@ -163,9 +182,8 @@ class UpstreamConnection(asyncio.Protocol):
             raise UpstreamError(
                 "The target's answer is not valid HTTP", f"{error.what}: {error.why}", phase="response"
             ) from error
-        if event is None and self._reader_paused and not self.closed:
-            self._reader_paused = False
-            self.transport.resume_reading()
+        if event is None and (self._ahead or self._reader_paused):
+            self._caught_up()
         return event
 
     async def next(self) -> ResponseHead | Data | End:
@@ -179,6 +197,11 @@ class UpstreamConnection(asyncio.Protocol):
             waiter = self._loop.create_future()
             self._waiter = waiter
             await waiter
+
+    def detach(self) -> bytes:
+        """Give the transport over to another protocol object: returns what came and was not asked for."""
+        self._caught_up()
+        return self._parser.take()
 
     @property
     def clean(self) -> bool:

@@ -30,6 +30,7 @@ from narrows.wire.http1_head import (
     MAX_HEAD,
     MAX_HEADERS,
     NO_BODY,
+    SWITCHING,
     UNTIL_CLOSE,
     RequestHead,
     ResponseHead,
@@ -45,6 +46,7 @@ __all__ = [
     "MAX_HEAD",
     "MAX_HEADERS",
     "NO_BODY",
+    "SWITCHING",
     "UNTIL_CLOSE",
     "Data",
     "End",
@@ -113,7 +115,10 @@ class ResponseParser(Parser):
         self._method = b""
 
     def expect(self, method: bytes) -> None:
-        """A request of `method` was sent; its response comes next. ValueError if one is still due."""
+        """A request of `method` was sent; its response comes next. ValueError if one is still due.
+
+        After the head of a 101, which only SWITCHING allows, all that follows is for `take`.
+        """
         if self._method:
             raise ValueError("a response is still due")
         self._method = method

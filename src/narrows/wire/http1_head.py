@@ -28,6 +28,9 @@ MAX_TARGET: Final = 32768
 MAX_LENGTH: Final = (1 << 63) - 1
 """Limit of a Content-Length and of a chunk size: beyond it other implementations overflow."""
 
+SWITCHING: Final = b"GET, switching"
+"""Instead of the method, of a GET that asks to switch protocols: only then is 101 an answer to it (RFC 9110 15.2.2)."""
+
 NO_BODY: Final = 0
 LENGTH: Final = 1
 CHUNKED: Final = 2
@@ -64,6 +67,7 @@ _NEVER_KNOWN: Final = frozenset(
     (
         b"amz-sdk-invocation-id", b"authorization", b"cookie", b"date", b"etag", b"proxy-authorization", b"set-cookie",
         b"x-amz-date", b"x-amz-id-2", b"x-amz-request-id", b"x-amz-security-token", b"x-amzn-requestid", b"x-api-key",
+        b"x-goog-api-key",
     )
 )  # fmt: skip
 """Not kept: what differs with every message, and what should not stay in memory for longer than its message."""
@@ -256,7 +260,7 @@ def _judge_response(head: ResponseHead, method: bytes) -> None:
     framed = b"content-length" in names or b"transfer-encoding" in names
     if framed:
         _judge_framing(head)
-    if status == 101:
+    if status == 101 and method != SWITCHING:
         raise ProtocolError("The response was refused", "it switches protocols, which was not asked for")
     if status < 200 or status == 204 or (method == b"CONNECT" and status < 300):
         # No body follows whatever the head says: where it announces one, two readers disagree.
