@@ -9,6 +9,7 @@ import typer.main
 
 from narrows import __version__
 from narrows.cli import connection, doctor, identity, sessions, show, up, verify
+from narrows.cli.connect import connect
 from narrows.cli.run import run as run_command
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ def root(
 app.command("up")(up.up)
 app.command("down")(up.down)
 app.command("run", context_settings={"allow_interspersed_args": False})(run_command)
+app.command("connect")(connect)
 app.add_typer(connection.app, name="connection")
 app.command("sessions")(sessions.sessions)
 app.command("show")(show.show)
