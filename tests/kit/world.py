@@ -8,10 +8,11 @@ import functools
 import inspect
 import os
 import shutil
+import socket
 import ssl
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,19 +23,23 @@ from tests.kit.client import Client, Signer
 from tests.kit.origin import Origin, Script, plain
 from tests.kit.record import Recorded, exchanges
 
+from narrows import processes
 from narrows.clock import SystemClock
 from narrows.core.errors import RecorderFailed
-from narrows.core.values import Agent, Connection, Durability, Principal
+from narrows.core.values import Agent, ApiKey, Connection, Durability, Principal
 from narrows.directory import FileDirectory, write
 from narrows.identity.lease import LeaseIssuer
 from narrows.listen.ca import CertificateAuthority
-from narrows.listen.server import Listener, bind
+from narrows.listen.server import Listener, bind, bind_local
 from narrows.listen.tunnel import Tunnels
 from narrows.path import Gateway, Limits
 from narrows.record.recorder import Recorder
 from narrows.session.aws.handler import AwsHandler
 from narrows.session.aws.models import Models
+from narrows.session.call import Handler
+from narrows.session.events.handler import EventsHandler
 from narrows.session.http.handler import HttpHandler
+from narrows.session.llm.handler import LlmHandler
 from narrows.upstream.http import Pool
 from narrows.wire.sigv4 import Credentials
 
@@ -42,6 +47,9 @@ REAL = Credentials(
     "AKIAREALREALREALREAL", "real/secret+secret/secret+secret/secret+", "REALTOKEN/+real/token+" * 12 + "=="
 )
 """The upstream credential: with the characters of base64 that spellings differ in."""
+
+REAL_KEY = "sk-real-key/of+the-tests-0123456789"
+"""The upstream key of model APIs."""
 
 SESSION = bytes(range(100, 116))
 OTHER_SESSION = bytes(range(50, 66))
@@ -60,17 +68,21 @@ class StaticCredentials:
 
     def __init__(self) -> None:
         self.value = REAL
+        self.key = ApiKey(REAL_KEY)
         self.failure: Exception | None = None
 
-    def cached(self, _lease: object, _connection: object) -> Credentials | None:
+    def cached(self, _lease: object, connection: Connection) -> Credentials | ApiKey | None:
         """At once."""
-        return None if self.failure else self.value
+        return None if self.failure else self._of(connection)
 
-    async def get(self, _lease: object, _connection: object) -> Credentials:
+    async def get(self, _lease: object, connection: Connection) -> Credentials | ApiKey:
         """As `cached`."""
         if self.failure:
             raise self.failure
-        return self.value
+        return self._of(connection)
+
+    def _of(self, connection: Connection) -> Credentials | ApiKey:
+        return self.key if connection.kind == "llm" else self.value
 
 
 class ControlledRecorder:
@@ -141,7 +153,7 @@ class World:
             session=SESSION, connection="demo", principal=principal, agent=agent, expires=self.now_s + 3600
         )
         self.proxy_token = self.leases.proxy_token(
-            session=SESSION, principal=principal, agent=agent, expires=self.now_s + 3600
+            session=SESSION, principal=principal, agent=agent, expires=self.now_s + 3600, connections=("demo",)
         )
 
     # -- set-up
@@ -172,6 +184,14 @@ class World:
     def trusting(self) -> ssl.SSLContext:
         """A client's TLS context that trusts the gateway's authority."""
         return ssl.create_default_context(cadata=self.authority.pem.decode())
+
+    async def local(self) -> Client:
+        """A connection through which the kernel names this process."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.connect(f"\0narrows-{self.port}-0")  # uvloop does not know abstract names
+        reader, writer = await asyncio.open_unix_connection(sock=sock, limit=1 << 20)
+        self.clients.append(Client(reader, writer))
+        return self.clients[-1]
 
     async def client(self, *, tls: bool = False) -> Client:
         """A connection to the gateway."""
@@ -242,6 +262,7 @@ class World:
             self.proxy_token.encode(),
             REAL.secret_access_key.encode(),
             REAL.session_token.encode(),
+            REAL_KEY.encode(),
         )
 
 
@@ -260,8 +281,12 @@ async def world(
     first_byte_timeout_s: float = 15.0,
     queue_bytes: int = 32 * 1024 * 1024,
     errors: bool = False,
+    handlers: Callable[[World], Sequence[Handler]] | None = None,
 ) -> AsyncIterator[World]:
-    """A running gateway. `errors`: faults reported to the loop are expected; else they fail the test at the end."""
+    """A running gateway. `errors`: faults reported to the loop are expected; else they fail the test at the end.
+
+    `handlers` gives further handlers, which are asked before AWS's.
+    """
     w = World(path)
     w.loop.set_exception_handler(lambda _loop, context: w.errors.append(context))
     w.origin.script, w.origin.keep = script, keep
@@ -278,27 +303,37 @@ async def world(
     w.port = sock.getsockname()[1]
     w.pool = Pool(per_origin=per_origin, idle_s=60, connect_timeout_s=connect_timeout_s, own_ports=frozenset({w.port}))
     handler = AwsHandler(models(), w.leases, w.directory, w.clock, gateway_hosts=("localhost", "127.0.0.1"))
+    events = EventsHandler(w.directory, w.leases, processes=processes.peer)
+    more = handlers(w) if handlers is not None else ()
     w.gateway = Gateway(
-        (HttpHandler(w.directory), handler), w.directory, Tunnels(w.authority, w.directory, w.leases), w.credentials,
+        (events, *more, HttpHandler(w.directory), LlmHandler(w.leases, w.directory), handler), w.directory,
+        Tunnels(w.authority, w.directory, w.leases), w.credentials,
         w.pool, w.recorder, w.clock, executor, limits or Limits(), w.loop,
     )  # fmt: skip
-    w.listener = Listener(
-        sock,
-        w.gateway.serve,
-        tls=w.authority.context_for("localhost"),
-        max_head=max_head,
-        max_connections=max_connections,
-        first_byte_timeout_s=first_byte_timeout_s,
-    )
-    w.listener.start()
+    listeners = [
+        Listener(
+            one,
+            w.gateway.serve,
+            tls=w.authority.context_for("localhost"),
+            max_head=max_head,
+            max_connections=max_connections,
+            first_byte_timeout_s=first_byte_timeout_s,
+        )
+        for one in (sock, bind_local(w.port, 0))
+        if one is not None
+    ]
+    w.listener = listeners[0]
+    for listener in listeners:
+        listener.start()
     try:
         yield w
     finally:
         for client in w.clients:
             client.writer.transport.abort()
         w.recorder.gate.set()
-        w.listener.stop_accepting()
-        await w.listener.drain(2.0)
+        for listener in listeners:
+            listener.stop_accepting()
+        await asyncio.gather(*[listener.drain(2.0) for listener in listeners])
         w.pool.close()
         await w.origin.stop()
         await recorder.close()

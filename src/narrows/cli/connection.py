@@ -31,6 +31,22 @@ class KindName(StrEnum):
     SSH = "ssh"
 
 
+class ProviderName(StrEnum):
+    """Whose API a connection to a model speaks."""
+
+    ANTHROPIC = "anthropic"
+    OPENAI = "openai"
+    GEMINI = "gemini"
+    COMPATIBLE = "openai-compatible"
+
+
+class SecretName(StrEnum):
+    """What happens to a request in whose body a credential is found."""
+
+    RECORD = "record"
+    BLOCK = "block"
+
+
 class DurabilityName(StrEnum):
     """When bytes count as recorded."""
 
@@ -64,6 +80,25 @@ def add(
         ),
     ] = "",
     sts_endpoint: Annotated[str, _text("URL", "STS to assume the role at.", "--sts-endpoint")] = "",
+    provider: Annotated[
+        ProviderName | None,
+        typer.Option("--provider", help="Whose model API an llm connection speaks.", show_default=False),
+    ] = None,
+    api_key_file: Annotated[
+        Path | None, _text("FILE", "File that holds an llm connection's API key, alone; owner-only.", "--api-key-file")
+    ] = None,
+    api_key_env: Annotated[
+        str,
+        _text(
+            "VARIABLE", "Variable of the gateway's environment that holds an llm connection's API key.", "--api-key-env"
+        ),
+    ] = "",
+    on_secret: Annotated[
+        SecretName | None,
+        typer.Option(
+            "--on-secret", help="A credential found in what goes to a model: record it, or block.", show_default=False
+        ),
+    ] = None,
     durability: Annotated[
         DurabilityName | None, typer.Option("--durability", help="strict or buffered.", show_default=False)
     ] = None,
@@ -83,12 +118,16 @@ def add(
             help="Let calls pass whose answers hold credentials that work elsewhere.",
         ),
     ] = False,
+    fail_closed: Annotated[
+        bool, typer.Option("--fail-closed", help="Agents' hooks deny while the gateway cannot be reached.")
+    ] = False,
     json: JsonOption = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Register a target. It names where the credential comes from, and never holds one."""
     found = settings(data, config)
+    key = api_key(api_key_file, api_key_env)
     body = {
         "name": name,
         "kind": kind.value,
@@ -96,11 +135,13 @@ def add(
         "hosts": host or [],
         "region": region,
         "account": account,
-        "credential": credential(
+        "credential": key
+        | credential(
+            known=bool(key),
             role_arn=role_arn,
             external_id=external_id,
             profile=profile,
-            path=str(credentials_file.expanduser().absolute()) if credentials_file else "",
+            path=_absolute(credentials_file),
             prefix=env_prefix,
             sts_endpoint=sts_endpoint,
         ),
@@ -108,7 +149,10 @@ def add(
         "groups": group or [],
         "allow_private": allow_private,
         "allow_credential_issue": allow_credential_issue,
-        "ca_file": str(ca_file.expanduser().absolute()) if ca_file else "",
+        "ca_file": _absolute(ca_file),
+        "provider": provider.value if provider else "",
+        "on_secret": on_secret.value if on_secret else "record",
+        "fail_closed": fail_closed,
     }
     added = client_of(found.data).post("/connections", body)
     if json:
@@ -117,8 +161,34 @@ def add(
     print(f"connection {safe(added['name'])} added; try it: narrows connection test {safe(added['name'])}")
 
 
-def credential(**given: str) -> dict[str, str]:
-    """The credential source that the options describe. Raises ConfigError where they contradict."""
+def _absolute(path: Path | None) -> str:
+    return str(path.expanduser().absolute()) if path else ""
+
+
+def api_key(path: Path | None, variable: str) -> dict[str, str]:
+    """The source of an API key that the options describe; empty for none. Raises ConfigError where both are given."""
+    if path is not None and variable:
+        raise ConfigError(
+            "The connection was not added", "--api-key-file and --api-key-env name two sources", "give one of them"
+        )
+    if path is not None:
+        return {"kind": "file", "path": _absolute(path)}
+    return {"kind": "environment", "variable": variable} if variable else {}
+
+
+def credential(*, known: bool, **given: str) -> dict[str, str]:
+    """The AWS credential source that the options describe, what is left of it where the kind is `known` already.
+
+    Raises ConfigError where they contradict.
+    """
+    if known:
+        if given["path"]:
+            raise ConfigError(
+                "The connection was not added",
+                "--credentials-file is for AWS credentials, and an API key's source was named too",
+                "give one of them",
+            )
+        return {name: value for name, value in given.items() if value}
     if given["path"] and given["prefix"]:
         raise ConfigError(
             "The connection was not added",
@@ -134,13 +204,13 @@ def credential(**given: str) -> dict[str, str]:
 
 def _source(row: Mapping[str, Any]) -> str:
     source = row["credential"]
-    named = source.get("role_arn") or source.get("path") or source.get("prefix") or source.get("profile") or ""
-    return f"{source['kind']} {named}".rstrip()
+    names = ("role_arn", "path", "variable", "prefix", "profile")
+    return f"{source['kind']} {next((source[name] for name in names if source.get(name)), '')}".rstrip()
 
 
 COLUMNS = (
     Column("NAME", lambda r: str(r["name"])),
-    Column("KIND", lambda r: str(r["kind"]), 1),
+    Column("KIND", lambda r: f"{r['kind']} {r.get('provider') or ''}".rstrip(), 1),
     Column("ENDPOINT", lambda r: str(r["endpoint"] or "the real service"), 2, 12),
     Column("REGION", lambda r: str(r["region"]), 4),
     Column("CREDENTIAL", _source, 3, 12),

@@ -6,11 +6,12 @@ import asyncio
 import os
 from typing import Any
 
+from narrows.cli import tester_llm
 from narrows.cli.owner import local_owner
 from narrows.core import ids
 from narrows.core.errors import NarrowsError, UpstreamError
 from narrows.core.ports import Clock
-from narrows.core.values import Agent, Connection, Lease
+from narrows.core.values import Agent, ApiKey, Connection, Lease
 from narrows.upstream.credentials import UpstreamCredentials
 from narrows.wire.sigv4 import Credentials
 
@@ -18,16 +19,16 @@ TIMEOUT_S = 10
 
 
 class ConnectionTester:
-    """Asks STS who a connection's credential is. Needs no permission: GetCallerIdentity cannot be denied."""
+    """Asks STS who a connection's credential is, or a model API for its models. Neither needs any permission."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._credentials = UpstreamCredentials()
 
     async def __call__(self, connection: Connection) -> dict[str, Any]:
-        """`account`, `arn` and `source`. Raises CredentialError, UpstreamError, or NarrowsError for a kind that
-        cannot be tested."""
-        if connection.kind != "aws":
+        """`account`, `arn` and `source`; of a model API what `tester_llm.models` gives. Raises CredentialError,
+        UpstreamError, or NarrowsError for a kind that cannot be tested."""
+        if connection.kind not in ("aws", "llm"):
             raise NarrowsError("The connection was not tested", f"there is no test for the kind {connection.kind}")
         now = self._clock.wall_ns()
         session = ids.uuid7(now, os.urandom(10))
@@ -45,6 +46,9 @@ class ConnectionTester:
             found = await self._credentials.get(lease, connection)
         finally:
             self._credentials.forget_session(session)
+            self._credentials.forget_connection(connection.name)  # whoever mends the source tries again at once
+        if isinstance(found, ApiKey):
+            return await tester_llm.models(connection, found)
         identity = await asyncio.to_thread(_identity, connection, found)
         return {
             "account": str(identity.get("Account", "")),

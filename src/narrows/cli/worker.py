@@ -10,11 +10,13 @@ import asyncio
 import gc
 import logging
 import signal
+import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import uvloop
 
+from narrows import processes
 from narrows.cli.child import Child, receive
 from narrows.clock import SystemClock
 from narrows.core.errors import NarrowsError, RecorderFailed
@@ -22,13 +24,15 @@ from narrows.directory import FileDirectory
 from narrows.identity.lease import LeaseIssuer, load_or_create
 from narrows.listen.ca import CertificateAuthority
 from narrows.listen.connection import ClientConnection
-from narrows.listen.server import Listener, bind
+from narrows.listen.server import Listener, bind, bind_local
 from narrows.listen.tunnel import Tunnels
 from narrows.path import Gateway, Limits
 from narrows.record.recorder import Recorder
 from narrows.session.aws.handler import AwsHandler
 from narrows.session.aws.models import Models
+from narrows.session.events.handler import EventsHandler
 from narrows.session.http.handler import HttpHandler
+from narrows.session.llm.handler import LlmHandler
 from narrows.settings import Settings
 from narrows.upstream.credentials import UpstreamCredentials
 from narrows.upstream.http import Pool
@@ -76,8 +80,10 @@ class Worker:
             clock,
             gateway_hosts=("localhost", settings.listen_host),
         )
+        events = EventsHandler(self._directory, leases, processes=processes.peer)
         self._gateway = Gateway(
-            handlers=(HttpHandler(self._directory), handler),
+            # What is signed the AWS way is AWS's; what no one claims is refused in AWS's form.
+            handlers=(events, HttpHandler(self._directory), LlmHandler(leases, self._directory), handler),
             directory=self._directory,
             tunnels=Tunnels(self._authority, self._directory, leases),
             credentials=UpstreamCredentials(wall_ns=clock.wall_ns, mono_ns=clock.mono_ns),
@@ -89,8 +95,16 @@ class Worker:
             loop=loop,
             spool=data / "run",
         )
-        self._listener = Listener(
-            bind(settings.listen_host, settings.gateway_port),
+        self._listeners = [self._listen(bind(settings.listen_host, settings.gateway_port), settings)]
+        local = bind_local(settings.gateway_port, max(child.index, 0))
+        if local is None:
+            log.warning("the kernel names no callers: no local socket could be made for port %d", settings.gateway_port)
+        else:
+            self._listeners.append(self._listen(local, settings))
+
+    def _listen(self, sock: socket.socket, settings: Settings) -> Listener:
+        return Listener(
+            sock,
             self._serve,
             tls=self._authority.context_for(settings.listen_host),
             max_head=settings.max_head_bytes,
@@ -104,7 +118,8 @@ class Worker:
     async def run(self) -> None:
         """Serve until SIGTERM, SIGINT or the end of the supervisor; then let exchanges finish and close the record."""
         self._recorder.start(self._loop)
-        self._listener.start()
+        for listener in self._listeners:
+            listener.start()
         self._refresh()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stopped.set)
@@ -114,8 +129,9 @@ class Worker:
         gc.freeze()  # what was built at start lives as long as the process: never look at it again
         gc.set_threshold(20_000, 20, 100)
         await self._stopped.wait()
-        self._listener.stop_accepting()
-        await self._listener.drain(DRAIN_SECONDS)
+        for listener in self._listeners:
+            listener.stop_accepting()
+        await asyncio.gather(*[listener.drain(DRAIN_SECONDS) for listener in self._listeners])
         self._pool.close()
         await self._recorder.close()
         self._executor.shutdown()

@@ -60,6 +60,13 @@ class CredentialSource:
 
 
 @dataclass(frozen=True, slots=True)
+class ApiKey:
+    """The upstream credential of an `llm` connection. Shown by no repr."""
+
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Connection:
     """A registered target. The same schema serves the command line, the API and the file form.
 

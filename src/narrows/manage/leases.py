@@ -1,4 +1,4 @@
-"""Leases: a fresh one for an open session, as `narrows aws-credentials` asks for it."""
+"""Leases: a fresh one for an open session, as `narrows lease` asks for it."""
 
 from __future__ import annotations
 
@@ -42,4 +42,4 @@ async def issue_lease(body: LeaseRequest, deps: Dependencies, caller: Caller) ->
     check_allowed(caller, connection)
     lease = await run_in_threadpool(issue, deps, session, connection)
     await run_in_threadpool(deps.store.note_leases, [lease])
-    return JsonResponse(lease_json(lease, connection), 201)
+    return JsonResponse(lease_json(lease, connection, deps.gateway_url), 201)

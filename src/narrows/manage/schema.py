@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from narrows.core.errors import ConfigError
+from narrows.core.providers import PROVIDERS
 from narrows.core.values import Connection, Durability
 from narrows.directory import connection_from_json, connection_to_json
 
@@ -90,19 +91,41 @@ class CredentialModel(_Strict):
     @model_validator(mode="after")
     def _complete(self) -> CredentialModel:
         source = self.base if self.kind == "assume_role" else self.kind
+        if self.variable and (self.kind != "environment" or self.prefix):
+            raise ValueError("variable names one API key: it goes with kind environment, and without a prefix")
         if self.kind == "assume_role" and not _ROLE.fullmatch(self.role_arn):
             raise ValueError("assume_role needs role_arn, as in arn:aws:iam::123456789012:role/NAME")
         if self.kind != "assume_role" and (self.role_arn or self.external_id):
             raise ValueError("role_arn and external_id belong to kind assume_role")
         if source == "file" and not _ABSOLUTE.fullmatch(self.path):
             raise ValueError("a credential file needs an absolute path")
-        if source == "environment" and not self.prefix:
-            raise ValueError("kind environment needs the prefix of the gateway's variables")
+        if source == "environment" and not (self.prefix or self.variable):
+            raise ValueError("kind environment needs the prefix of the gateway's variables, or for an API key variable")
         return self
 
 
-SERVED = ("aws", "http")
+SERVED = ("aws", "llm", "http")
 """Kinds that the gateway carries. The others have their names already, and are refused until they are served."""
+
+
+def _provider_hosts(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """The host of an llm connection's provider, or of its endpoint where that has a name that others know too."""
+    known = PROVIDERS.get(str(raw.get("provider", "")))
+    if known is not None and known.host:
+        return (known.host,)
+    try:
+        host = _host(urlsplit(str(raw.get("endpoint", ""))).hostname or "")
+    except ValueError:
+        return ()  # what is wrong with the endpoint is said where it is checked
+    return (host,) if "." in host and not _is_address(host) else ()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 class ConnectionModel(_Strict):
@@ -121,21 +144,43 @@ class ConnectionModel(_Strict):
     allow_credential_issue: bool = Field(default=False, strict=True)
     ca_file: str = ""
     provider: Literal["", "anthropic", "openai", "gemini", "openai-compatible"] = ""
-    on_secret: Literal["record", "block"] = "record"
+    on_secret: Literal["record", "block"] = "record"  # noqa: S105 - not a secret
     fail_closed: bool = Field(default=False, strict=True)
 
     @field_validator("kind")
     @classmethod
     def _served(cls, value: str) -> str:
         if value not in SERVED:
-            raise ValueError(f"connections of kind {value} are not served by this version, only {' and '.join(SERVED)}")
+            raise ValueError(f"connections of kind {value} are not served by this version, only {', '.join(SERVED)}")
         return value
 
     @model_validator(mode="after")
     def _reachable(self) -> ConnectionModel:
         if self.kind == "http" and not self.hosts:
             raise ValueError("an http connection needs the hosts that it is for")
+        if self.kind == "llm":
+            self._model_api()
+        elif self.provider or self.on_secret != "record":  # noqa: S105 - not a secret
+            raise ValueError("provider and on_secret belong to connections of kind llm")
+        elif self.credential.variable:
+            raise ValueError("a credential that is one variable, an API key, belongs to connections of kind llm")
         return self
+
+    def _model_api(self) -> None:
+        if not self.provider:
+            *some, last = PROVIDERS
+            raise ValueError(f"an llm connection needs a provider: {', '.join(some)} or {last}")
+        if not PROVIDERS[self.provider].host and not self.endpoint:
+            raise ValueError(f"the provider {self.provider} needs an endpoint")
+        source = self.credential
+        if source.kind not in ("file", "environment") or (source.kind == "environment" and not source.variable):
+            raise ValueError(
+                "an llm connection needs its API key: credential kind file with path, or environment with variable"
+            )
+        if source.profile or source.prefix or source.sts_endpoint:
+            raise ValueError("profile, prefix and sts_endpoint belong to connections of kind aws")
+        if self.region or self.account or self.allow_credential_issue:
+            raise ValueError("region, account and allow_credential_issue belong to connections of kind aws")
 
     @field_validator("endpoint")
     @classmethod
@@ -157,10 +202,13 @@ class ConnectionModel(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _default_hosts(cls, raw: Any) -> Any:
-        """An AWS connection that names no hosts claims all of AWS's."""
-        if isinstance(raw, Mapping) and raw.get("kind", "aws") == "aws" and not raw.get("hosts"):
+        """An AWS connection that names no hosts claims all of AWS's, an llm one those of its provider or endpoint."""
+        if not isinstance(raw, Mapping) or raw.get("hosts"):
+            return raw
+        kind = raw.get("kind", "aws")
+        if kind == "aws":
             return {**raw, "hosts": AWS_HOSTS}
-        return raw
+        return {**raw, "hosts": _provider_hosts(raw)} if kind == "llm" else raw
 
     def value(self) -> Connection:
         """The connection as the rest of the program knows it."""

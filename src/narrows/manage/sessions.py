@@ -19,6 +19,7 @@ from starlette.responses import Response
 
 from narrows.core import ids
 from narrows.core.errors import NarrowsError, NotFound, RecorderFailed, Refusal
+from narrows.core.providers import base_path
 from narrows.core.values import Agent, Connection, Lease, Principal
 from narrows.manage.common import MAX_PAGE, Caller, Dependencies, record_admin, session_id
 from narrows.manage.control import Session
@@ -33,8 +34,18 @@ RECORD_WAIT_S = 0.5
 """How long ending a session waits for its record before it revokes regardless."""
 
 
-def lease_json(lease: Lease, connection: Connection) -> dict[str, Any]:
+def lease_json(lease: Lease, connection: Connection, gateway_url: str) -> dict[str, Any]:
     """A lease as its holder gets it, once: the only answer of this API that holds a secret."""
+    if connection.kind == "llm":
+        return {
+            "connection": lease.connection,
+            "kind": connection.kind,
+            "provider": connection.provider,
+            "base_url": gateway_url.rstrip("/") + base_path(connection),
+            "api_key": lease.session_token,
+            "access_key_id": lease.access_key_id,
+            "expires": lease.expires,
+        }
     return {
         "connection": lease.connection,
         "kind": connection.kind,
@@ -114,7 +125,8 @@ def _open_meta(session: Session) -> dict[str, Any]:
 
 def issue(deps: Deps, session: Session, connection: Connection) -> Lease:
     """A lease of an open session for one connection; it ends with the session."""
-    return deps.issuer.issue(
+    make = deps.issuer.api_key if connection.kind == "llm" else deps.issuer.issue
+    return make(
         session=session.id,
         connection=connection.name,
         principal=session.principal,
@@ -141,8 +153,9 @@ def _issue(deps: Deps, session: Session, connections: list[Connection]) -> dict[
         "expires": expires,
         "gateway_url": deps.gateway_url,
         "proxy_url": proxy_url(deps.gateway_url, token),
+        "token": token,
         "ca_pem": deps.ca_pem,
-        "leases": [lease_json(lease, c) for lease, c in zip(leases, connections, strict=True)],
+        "leases": [lease_json(lease, c, deps.gateway_url) for lease, c in zip(leases, connections, strict=True)],
     }
 
 

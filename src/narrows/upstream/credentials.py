@@ -1,4 +1,4 @@
-"""Upstream AWS credentials, per connection and, for assumed roles, per session.
+"""Upstream credentials, AWS's and API keys: per connection and, for assumed roles, per session.
 
 Guarantees:
 
@@ -26,7 +26,7 @@ from functools import partial
 from typing import Protocol
 
 from narrows.core.errors import CredentialError
-from narrows.core.values import Connection, CredentialSource, Lease
+from narrows.core.values import ApiKey, Connection, CredentialSource, Lease
 from narrows.tasks import spawn
 from narrows.upstream.sources import BaseRejected, Loaded, Sources
 from narrows.wire.sigv4 import Credentials
@@ -50,6 +50,9 @@ STATIC_CHECK_NS = 900 * _S
 """When a chain that gave credentials without expiry is asked again: someone may have changed its files. After
 twice that without an answer they are no longer used: taking them away from the chain must have an effect."""
 
+Upstream = Credentials | ApiKey
+"""What goes upstream: an `aws` connection's credentials, or an `llm` connection's key."""
+
 _FOREVER = 1 << 63
 _Key = tuple[str, bytes, str]
 _log = logging.getLogger(__name__)
@@ -58,11 +61,11 @@ _log = logging.getLogger(__name__)
 class CredentialProvider(Protocol):
     """What the path needs: the credentials with which a lease's calls on a connection go upstream."""
 
-    def cached(self, lease: Lease, connection: Connection) -> Credentials | None:
+    def cached(self, lease: Lease, connection: Connection) -> Upstream | None:
         """Good credentials if they are at hand. Never blocks or raises; call from the event loop."""
         ...
 
-    async def get(self, lease: Lease, connection: Connection) -> Credentials:
+    async def get(self, lease: Lease, connection: Connection) -> Upstream:
         """Good credentials, loaded if need be. Raises CredentialError."""
         ...
 
@@ -109,7 +112,7 @@ class UpstreamCredentials:
     def __repr__(self) -> str:
         return f"<UpstreamCredentials of {len(self._entries)} keys>"
 
-    def cached(self, lease: Lease, connection: Connection) -> Credentials | None:
+    def cached(self, lease: Lease, connection: Connection) -> Upstream | None:
         """Good credentials if they are at hand, else None; starts a renewal that is due behind the call."""
         source = connection.credential
         key = _key(lease, connection)
@@ -128,7 +131,7 @@ class UpstreamCredentials:
             self._start(entry, lease, connection)
         return entry.loaded.credentials
 
-    async def get(self, lease: Lease, connection: Connection) -> Credentials:
+    async def get(self, lease: Lease, connection: Connection) -> Upstream:
         """Good credentials, loaded if need be. Raises CredentialError."""
         found = self.cached(lease, connection)
         if found is not None:
@@ -150,7 +153,7 @@ class UpstreamCredentials:
         self._entries.clear()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _get(self, key: _Key, source: CredentialSource, lease: Lease, connection: Connection) -> Credentials:
+    async def _get(self, key: _Key, source: CredentialSource, lease: Lease, connection: Connection) -> Upstream:
         entry = self._entry(key, source)
         if entry.loaded is not None and self._wall_ns() < entry.good_until:
             if self._wall_ns() >= entry.refresh_at and self._mono_ns() >= entry.quiet_until:
@@ -212,9 +215,11 @@ class UpstreamCredentials:
         if source.kind == "assume_role":
             base_key = (connection.name, b"base", "")
             base = await self._get(base_key, _base(source), lease, connection)
+            assert isinstance(base, Credentials)
             call = partial(self._sources.assume_role, source, connection, lease, base)
         else:
-            call = partial(self._sources.load, source, entry.loaded)
+            load = self._sources.api_key if connection.kind == "llm" else self._sources.load
+            call = partial(load, source, entry.loaded)
         try:
             return await self._on_thread(entry, call, connection)
         except BaseRejected:
@@ -245,7 +250,8 @@ def _key(lease: Lease, connection: Connection) -> _Key:
     # The principal is in the key although a session has one only: AWS knows an assumed role by that name.
     if connection.credential.kind == "assume_role":
         return (connection.name, lease.session, lease.principal.name)
-    return (connection.name, b"", "")
+    # A connection may be replaced by one of another kind with the same source, which then gives something else.
+    return (connection.name, b"", "" if connection.kind == "aws" else connection.kind)
 
 
 def _base(source: CredentialSource) -> CredentialSource:

@@ -1,5 +1,5 @@
-"""Where upstream AWS credentials come from: one function per kind of source. Everything here blocks: run it
-in a thread.
+"""Where upstream credentials come from, AWS's and API keys: one function per kind of source. Everything here blocks:
+run it in a thread.
 
 Guarantees: a source either gives credentials or raises CredentialError; none stands in for another. No
 secret is in an error text: of what botocore, STS or a parser says, only the class, the code and texts known
@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 from narrows import ownerfile
 from narrows.core import ids
 from narrows.core.errors import ConfigError, CredentialError
-from narrows.core.values import Connection, CredentialSource, Lease
+from narrows.core.values import ApiKey, Connection, CredentialSource, Lease
 from narrows.wire.sigv4 import Credentials
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ MIN_DURATION_S, MAX_DURATION_S = 900, 43200
 _CLIENTS = 64
 """STS clients kept (each holds a model of some megabytes)."""
 _LEASE_KEY = re.compile(r"NRWL[A-Z2-7]{16}")
+_API_KEY = re.compile(r"[!-~]{8,4096}")
+"""An API key: what can stand in a header, and is long enough to be masked wherever a target repeats it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Loaded:
     `stamp` tells one state of a credentials file from the next.
     """
 
-    credentials: Credentials
+    credentials: Credentials | ApiKey
     expires_ns: int | None = None
     stamp: tuple[int, ...] = field(default=(), repr=False)
 
@@ -77,6 +79,24 @@ class Sources:
         if source.kind == "chain":
             return self._from_chain(source)
         raise CredentialError("no credentials", f"{source.kind} is not a source of its own")
+
+    def api_key(self, source: CredentialSource, before: Loaded | None = None) -> Loaded:
+        """The API key of a `file` (the key alone, owner-only) or `environment` source. Raises CredentialError.
+
+        `before` is as for `load`.
+        """
+        if source.kind == "file":
+            what = f"no API key from {source.path}"
+            raw, stamp = _read(source, before, what)
+            if raw is None:
+                assert before is not None
+                return before
+            return Loaded(_checked_key(raw.decode("utf-8", "replace").strip(), what, "in the file"), None, stamp)
+        if source.kind == "environment":
+            what = "no API key in the environment"
+            value = self._environ.get(source.variable, "").strip()
+            return Loaded(_checked_key(value, what, f"in {source.variable} where the gateway runs"))
+        raise CredentialError("no API key", f"{source.kind} is not a source of API keys")
 
     def assume_role(self, source: CredentialSource, connection: Connection, lease: Lease, base: Credentials) -> Loaded:
         """Credentials of `source.role_arn` for one session, in the name of its principal. Raises
@@ -294,17 +314,10 @@ def _sts_failure(source: CredentialSource, error: dict[str, Any], base: Credenti
 def _from_file(source: CredentialSource, before: Loaded | None) -> Loaded:
     path = Path(source.path).expanduser()
     what = f"no credentials from {path}"
-    try:
-        # Looked at before it is read: if it changes in between, the next look sees that.
-        state = path.stat()
-        stamp = (state.st_mtime_ns, state.st_size, state.st_ino, state.st_mode, state.st_uid)
-        if before is not None and before.stamp == stamp:
-            return before
-        raw = ownerfile.read(path)
-    except OSError as error:
-        raise CredentialError(what, error.strerror or type(error).__name__, "check the connection's path") from None
-    except ConfigError as error:
-        raise CredentialError(what, f"{error.what}: {error.why}", error.hint) from None
+    raw, stamp = _read(source, before, what)
+    if raw is None:
+        assert before is not None
+        return before
     section = _section(raw, source.profile or "default", what)
     key_id, secret, token = (
         section.get(name, "").strip() for name in ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
@@ -316,6 +329,39 @@ def _from_file(source: CredentialSource, before: Loaded | None) -> Loaded:
             "a profile that runs a process or assumes a role is for the sources chain and assume_role",
         )
     return Loaded(_checked(key_id, secret, token, str(path)), None, stamp)
+
+
+def _read(source: CredentialSource, before: Loaded | None, what: str) -> tuple[bytes | None, tuple[int, ...]]:
+    """The bytes of a source's file and its stamp; None for the bytes if it is as it was `before`."""
+    path = Path(source.path).expanduser()
+    try:
+        # Looked at before it is read: if it changes in between, the next look sees that.
+        state = path.stat()
+        stamp = (state.st_mtime_ns, state.st_size, state.st_ino, state.st_mode, state.st_uid)
+        if before is not None and before.stamp == stamp:
+            return None, stamp
+        return ownerfile.read(path), stamp
+    except OSError as error:
+        raise CredentialError(what, error.strerror or type(error).__name__, "check the connection's path") from None
+    except ConfigError as error:
+        raise CredentialError(what, f"{error.what}: {error.why}", error.hint) from None
+
+
+def _checked_key(key: str, what: str, where: str) -> ApiKey:
+    """An API key that can stand in a header, and is not a lease of a gateway."""
+    if key.startswith("nrw1."):
+        raise CredentialError(
+            what,
+            f"what stands {where} is a lease of a gateway, which works at that gateway only",
+            "start the gateway outside of `narrows run`, or name a source with a real key",
+        )
+    if not key:
+        raise CredentialError(what, f"nothing stands {where}", "put the key there, and nothing else")
+    if not _API_KEY.fullmatch(key):
+        raise CredentialError(
+            what, f"what stands {where} is not a key: one line of visible characters", "put the key there, alone"
+        )
+    return ApiKey(key)
 
 
 def _section(raw: bytes, profile: str, what: str) -> Mapping[str, str]:

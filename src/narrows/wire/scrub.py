@@ -22,12 +22,15 @@ HEADERS = frozenset(
         b"x-goog-api-key",
         b"cookie",
         b"set-cookie",
+        b"x-narrows-process",
     }
 )
-"""Headers (lower case) whose values are, or may hold, a lease or an upstream secret."""
+"""Headers (lower case) whose values are, or may hold, a lease or an upstream secret. Command lines may (the facts of
+an event have them, masked)."""
 
-QUERY = (b"x-amz-signature", b"x-amz-security-token", b"x-amz-s3session-token", b"signature")
-"""Query parameters (lower case) that carry a signature or a session token."""
+QUERY = (b"x-amz-signature", b"x-amz-security-token", b"x-amz-s3session-token", b"signature", b"key")
+"""Query parameters (lower case) that carry a signature, a session token, or an API key (Google's `key`, which is one
+of Amazon Location's services too; no other AWS operation has a parameter of that name)."""
 
 _PARAMETER = re.compile(rb"(?i)([?&](?:" + b"|".join(re.escape(name) for name in QUERY) + rb")=)([^&\s#]*)")
 

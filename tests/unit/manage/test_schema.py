@@ -25,7 +25,7 @@ def test_the_defaults_are_those_of_the_values() -> None:
     assert validated({"name": "web", "kind": "http", "hosts": ["example.com"]}) == web
 
 
-@pytest.mark.parametrize("kind", ["llm", "mcp", "postgres", "mysql", "ssh"])
+@pytest.mark.parametrize("kind", ["mcp", "postgres", "mysql", "ssh"])
 def test_a_kind_that_is_not_served_is_refused(kind: str) -> None:
     with pytest.raises(ConfigError, match="not served by this version"):
         validated({"name": "later", "kind": kind, "hosts": ["example.com"]})
@@ -34,6 +34,62 @@ def test_a_kind_that_is_not_served_is_refused(kind: str) -> None:
 def test_an_http_connection_names_its_hosts() -> None:
     with pytest.raises(ConfigError, match="needs the hosts"):
         validated({"name": "web", "kind": "http"})
+
+
+KEY_FILE = {"kind": "file", "path": "/etc/narrows/anthropic.key"}
+KEY_VARIABLE = {"kind": "environment", "variable": "OPENAI_KEY"}
+
+
+@pytest.mark.parametrize(
+    ("given", "hosts"),
+    [
+        ({"provider": "anthropic"}, ("api.anthropic.com",)),
+        ({"provider": "openai"}, ("api.openai.com",)),
+        ({"provider": "gemini"}, ("generativelanguage.googleapis.com",)),
+        ({"provider": "openai", "endpoint": "http://127.0.0.1:9"}, ("api.openai.com",)),
+        ({"provider": "openai-compatible", "endpoint": "https://Models.Example.com/api/v1"}, ("models.example.com",)),
+        ({"provider": "openai-compatible", "endpoint": "http://127.0.0.1:8000"}, ()),
+        ({"provider": "openai-compatible", "endpoint": "http://localhost:8000"}, ()),
+        ({"provider": "anthropic", "hosts": ["a.example.com"]}, ("a.example.com",)),
+    ],
+)
+def test_a_model_api_claims_its_providers_host(given: dict[str, Any], hosts: tuple[str, ...]) -> None:
+    for credential in (KEY_FILE, KEY_VARIABLE):
+        made = validated({"name": "model", "kind": "llm", "credential": credential, **given})
+        assert made.hosts == hosts
+        assert made.credential == CredentialSource(**credential)  # type: ignore[arg-type]
+        assert validated(made) == made
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        ({"provider": ""}, "needs a provider: anthropic, openai, gemini or openai-compatible"),
+        ({"provider": "openai-compatible"}, "needs an endpoint"),
+        ({"provider": "mistral"}, "provider"),
+        ({"credential": {"kind": "chain"}}, "needs its API key"),
+        ({"credential": {"kind": "environment", "prefix": "X_"}}, "needs its API key"),
+        ({"credential": {"kind": "environment", "prefix": "X_", "variable": "KEY"}}, "without a prefix"),
+        ({"credential": {**KEY_FILE, "variable": "KEY"}}, "kind environment"),
+        ({"credential": {**KEY_FILE, "profile": "x"}}, "kind aws"),
+        ({"credential": {**KEY_FILE, "sts_endpoint": "https://sts.example.com"}}, "kind aws"),
+        ({"credential": {"kind": "assume_role", "role_arn": ROLE}}, "needs its API key"),
+        ({"region": "eu-west-1"}, "kind aws"),
+        ({"account": "123456789012"}, "kind aws"),
+        ({"allow_credential_issue": True}, "kind aws"),
+    ],
+)
+def test_a_model_api_has_what_it_needs_and_nothing_of_aws(bad: dict[str, Any], why: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        validated({"name": "m", "kind": "llm", "provider": "anthropic", "credential": KEY_FILE, **bad})
+    assert why in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["aws", "http"])
+@pytest.mark.parametrize("bad", [{"provider": "openai"}, {"on_secret": "block"}, {"credential": KEY_VARIABLE}])
+def test_other_kinds_have_nothing_of_a_model_api(kind: str, bad: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="kind llm"):
+        validated({"name": "m", "kind": kind, "hosts": ["example.com"], **bad})
 
 
 def test_hosts_are_lower_case_and_each_once() -> None:

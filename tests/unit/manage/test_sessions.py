@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -43,6 +44,35 @@ def test_opening_records_first_and_gives_all_that_a_client_needs(prod: World) ->
     assert lease["connection"] == "prod" and lease["kind"] == "aws" and lease["region"] == "eu-west-1"
     assert lease["expires"] == opened["expires"]
     assert lease["access_key_id"] and lease["secret_access_key"] and lease["session_token"]
+
+
+MODEL = {"name": "claude", "kind": "llm", "provider": "anthropic", "credential": {"kind": "file", "path": "/k"}}
+
+
+def test_a_model_apis_lease_is_a_key_with_the_base_url_to_use_it_at(prod: World) -> None:
+    assert prod.client.post("/api/v1/connections", json=MODEL).status_code == 201
+    credential = {"kind": "environment", "variable": "K"}
+    for name, provider, endpoint in (
+        ("gpt", "openai", ""), ("groq", "openai-compatible", "https://g.example.com/openai/v1"),
+        ("own", "openai-compatible", "https://o.example.com/base"), ("gem", "gemini", ""),
+    ):  # fmt: skip
+        body = {"name": name, "kind": "llm", "provider": provider, "endpoint": endpoint, "credential": credential}
+        assert prod.client.post("/api/v1/connections", json=body).status_code == 201
+    opened = prod.open("prod", "claude", "gpt", "groq", "own", "gem")
+    assert opened["token"] in unquote(opened["proxy_url"])
+    aws, claude, *others = opened["leases"]
+    assert aws["kind"] == "aws" and "api_key" not in aws
+    assert set(claude) == {"connection", "kind", "provider", "base_url", "api_key", "access_key_id", "expires"}
+    assert claude["kind"] == "llm" and claude["provider"] == "anthropic" and claude["api_key"].startswith("ak/")
+    assert claude["base_url"] == "http://127.0.0.1:8080/llm/claude"
+    assert [one["base_url"].removeprefix("http://127.0.0.1:8080") for one in others] == [
+        "/llm/gpt/v1", "/llm/groq/v1", "/llm/own", "/llm/gem",
+    ]  # fmt: skip
+    fresh = prod.client.post("/api/v1/leases", json={"session": opened["id"], "connection": "claude"}).json()
+    assert fresh["base_url"] == claude["base_url"] and fresh["api_key"]
+    noted = prod.store.leases(ids.parse(opened["id"]))
+    assert claude["access_key_id"] in {row["access_key_id"] for row in noted}
+    assert claude["api_key"] not in json.dumps(noted)
 
 
 def test_no_lease_without_a_record(prod: World) -> None:

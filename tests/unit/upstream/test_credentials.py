@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from narrows.core.errors import CredentialError
-from narrows.core.values import Agent, Connection, CredentialSource, Lease, Principal
+from narrows.core.values import Agent, ApiKey, Connection, CredentialSource, Lease, Principal
 from narrows.upstream.credentials import UpstreamCredentials
 from narrows.upstream.sources import BaseRejected, Loaded, Sources
 from narrows.wire.sigv4 import Credentials
@@ -397,3 +398,33 @@ def test_the_hot_path_costs_half_a_microsecond() -> None:
         assert best < 5e-6  # measured 0.4 us; the margin is for a loaded machine
 
     bench.run(scenario)
+
+
+def test_a_model_apis_key_comes_from_its_file_and_a_new_one_within_a_second(tmp_path: Path) -> None:
+    path = tmp_path / "model.key"
+    path.touch(mode=0o600)
+    path.write_text("sk-first-0123456789")
+    model = Connection("model", kind="llm", provider="openai", credential=CredentialSource("file", path=str(path)))
+    clock = Clock()
+    provider = UpstreamCredentials(Sources({}), wall_ns=clock, mono_ns=clock)
+
+    async def scenario() -> None:
+        try:
+            assert await provider.get(lease(1), model) == ApiKey("sk-first-0123456789")
+            assert provider.cached(lease(2), model) == ApiKey("sk-first-0123456789")
+            path.write_text("sk-second-9876543210")
+            clock.now += S
+            assert await provider.get(lease(1), model) == ApiKey("sk-second-9876543210")
+            path.chmod(0o640)
+            clock.now += S
+            with pytest.raises(CredentialError, match="0640"):
+                await provider.get(lease(1), model)
+            # Another connection of that name and source, of another kind: an API key is no AWS credential.
+            path.chmod(0o600)
+            clock.now += 3 * S
+            with pytest.raises(CredentialError, match="not in AWS' format"):
+                await provider.get(lease(1), replace(model, kind="aws"))
+        finally:
+            provider.close()
+
+    asyncio.run(scenario())

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from narrows.core import ids
 from narrows.core.errors import CredentialError
-from narrows.core.values import Agent, Connection, CredentialSource, Lease, Principal
+from narrows.core.values import Agent, ApiKey, Connection, CredentialSource, Lease, Principal
 from narrows.upstream.sources import (
     BaseRejected,
     Loaded,
@@ -437,4 +437,77 @@ def test_moto_takes_the_request_as_aws_would(bare: Path) -> None:
         loaded = Sources().assume_role(source, Connection("prod", credential=source), lease(), BASE)
     finally:
         server.stop()
+    assert isinstance(loaded.credentials, Credentials)
     assert loaded.credentials.access_key_id.startswith("ASIA") and loaded.credentials.session_token
+
+
+# API keys
+
+KEY = "sk-ant-api03-a-real-key_0123456789"
+
+
+def key_file(tmp_path: Path, text: str, mode: int = 0o600) -> CredentialSource:
+    path = tmp_path / "model.key"
+    path.touch(mode=0o600)
+    path.write_text(text)
+    path.chmod(mode)
+    return CredentialSource("file", path=str(path))
+
+
+def key_failure(sources: Sources, source: CredentialSource) -> str:
+    with pytest.raises(CredentialError) as caught:
+        sources.api_key(source)
+    assert caught.value.why and caught.value.hint
+    assert caught.value.__context__ is None or caught.value.__suppress_context__
+    return str(caught.value)
+
+
+def test_an_api_key_from_a_file_and_from_a_variable(tmp_path: Path) -> None:
+    found = Sources({}).api_key(key_file(tmp_path, f"{KEY}\n"))
+    assert found.credentials == ApiKey(KEY) and found.expires_ns is None
+    variable = CredentialSource("environment", variable="MODEL_KEY")
+    assert Sources({"MODEL_KEY": KEY}).api_key(variable).credentials == ApiKey(KEY)
+    assert KEY not in repr(found) and KEY not in f"{found.credentials}"
+
+
+def test_a_key_file_is_read_again_when_it_changed(tmp_path: Path) -> None:
+    sources, source = Sources({}), key_file(tmp_path, KEY)
+    first = sources.api_key(source)
+    assert sources.api_key(source, first) is first
+    key_file(tmp_path, KEY + "-2")
+    assert sources.api_key(source, first).credentials == ApiKey(KEY + "-2")
+    Path(source.path).chmod(0o644)
+    assert "0644" in key_failure(sources, source)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "nothing stands"),
+        ("nrw1.abc.def", "a lease of a gateway"),
+        (f"KEY={KEY}\nOTHER={KEY}", "one line"),
+        ("short", "one line"),
+        ("k" * 5000, "one line"),
+        ("schl\u00fcssel-mit-umlaut", "one line"),
+    ],
+)
+def test_what_is_no_key_is_refused_without_quoting_it(tmp_path: Path, text: str, says: str) -> None:
+    variable = CredentialSource("environment", variable="MODEL_KEY")
+    for shown in (
+        key_failure(Sources({}), key_file(tmp_path, text)),
+        key_failure(Sources({"MODEL_KEY": text}), variable),
+    ):
+        assert says in shown
+        assert not text or text not in shown
+
+
+def test_a_key_that_is_not_there_says_where_it_was_looked_for(tmp_path: Path) -> None:
+    assert "MODEL_KEY" in key_failure(Sources({}), CredentialSource("environment", variable="MODEL_KEY"))
+    assert "No such file" in key_failure(Sources({}), CredentialSource("file", path=str(tmp_path / "none")))
+    assert "not a source of API keys" in str(_raised(CredentialSource("chain")))
+
+
+def _raised(source: CredentialSource) -> CredentialError:
+    with pytest.raises(CredentialError) as caught:
+        Sources({}).api_key(source)
+    return caught.value

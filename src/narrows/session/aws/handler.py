@@ -116,6 +116,7 @@ class AwsHandler:
                 aws_code="ExpiredToken",
             )
         if call.form == "proxy":
+            _check_tunnel(call, lease)
             self._check_host(call)
         connection = self._connections.connection(lease.connection)
         if connection is None or connection.kind != "aws":
@@ -367,6 +368,17 @@ def _named_service(head: RequestHead) -> str:
 
 def _host_matches(host: str, patterns: tuple[str, ...]) -> bool:
     return any(host == p or (p.startswith("*.") and host.endswith(p[1:])) for p in patterns)
+
+
+def _check_tunnel(call: Call, lease: Lease) -> None:
+    """A lease works in the tunnels of its own session only: what one session does must not show as another's."""
+    if call.proxy_lease is not None and call.proxy_lease.session != lease.session:
+        raise Refusal(
+            "The lease was refused",
+            "it belongs to another session than the tunnel that it came through",
+            "use proxy and lease of one session: `narrows run` sets both",
+            code="lease_other_session",
+        )
 
 
 def _check_path(target: bytes) -> None:

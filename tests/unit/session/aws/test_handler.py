@@ -6,9 +6,11 @@ import gzip
 from urllib.parse import quote
 
 import pytest
-from tests.kit import REAL, Conn, Received, World, scenario
+from tests.kit import OTHER_SESSION, REAL, Conn, Received, Signer, World, scenario
 
+from narrows.core.values import Agent, Principal
 from narrows.session.aws import handler, resign
+from narrows.wire.sigv4 import Credentials
 
 
 async def went(w: World, request: bytes) -> Received:
@@ -158,3 +160,20 @@ async def test_a_form_that_unpacks_without_end_is_refused(w: World) -> None:
     answer = await client.ask(_form(w, bomb, b"gzip"), b"POST")
     assert answer.status == 400
     assert not w.origin.ledger
+
+
+@scenario()
+async def test_a_lease_works_in_its_own_sessions_tunnel_only(w: World) -> None:
+    other = w.leases.issue(
+        session=OTHER_SESSION, connection="demo", principal=Principal("bob"), agent=Agent("a"), expires=w.now_s + 600
+    )
+    signer = Signer(Credentials(other.access_key_id, other.secret_access_key, other.session_token), w.now_s)
+    host = b"s3.eu-west-1.amazonaws.com"
+    client = await w.tunnel(host.decode())
+    answer = await client.ask(signer.request(host=host))
+    assert answer.status == 403 and b"[lease_other_session]" in answer.body
+    assert not w.origin.ledger
+    found = await w.only()
+    assert found.outcome["code"] == "lease_other_session" and found.facts["principal"] == "bob"
+    inside = await w.tunnel(host.decode())
+    assert (await inside.ask(w.signer.request(host=host))).status == 200
