@@ -1,0 +1,1 @@
+"""Finds credentials and personal data in bytes, and masks them. Pure: knows `core` only."""
