@@ -153,11 +153,12 @@ class ModelServer:
         """What the script says to a question. Raises ValueError, KeyError, TypeError or AttributeError for nonsense."""
         spoken = self._spoken.get(body.get("previous_response_id") or "", 0)
         asked = form.read(path, body, spoken)
-        saying = Saying(asked, self.script.turn(asked), size)
+        warming = body.get("generate") is False  # Codex lets the provider read its instructions ahead
+        saying = Saying(asked, Turn() if warming else self.script.turn(asked), size)
         saying.resolve(form.call_prefix, form.message_prefix)
         if len(self._spoken) >= _REMEMBERED:
             del self._spoken[next(iter(self._spoken))]
-        self._spoken[saying.id] = asked.turn + 1
+        self._spoken[saying.id] = asked.turn + (not warming)
         return saying
 
     def failure(self, asked: Asked, turn: Turn) -> int:

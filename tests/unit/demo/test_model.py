@@ -143,6 +143,14 @@ def test_responses_over_a_websocket() -> None:
         assert answers[1].output_text == "There are two buckets."
 
 
+def test_a_response_that_is_only_read_ahead_says_nothing() -> None:
+    with served(TASK) as server, of_openai(server) as client:
+        warm = client.responses.create(model="m", input="?", extra_body={"generate": False})
+        assert warm.output == []
+        first = client.responses.create(model="m", input="go", previous_response_id=warm.id)
+        assert first.output_text == "I will look."
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_gemini_does_the_task(stream: bool) -> None:
     declared = types.FunctionDeclaration(name="run_shell_command", parameters_json_schema=SHELL)
