@@ -35,11 +35,15 @@ UPSTREAM_SECRET = "upstream/secret+of-the-tests-0000000000000"
 REGION = "eu-west-1"
 WAIT_S = 30.0
 
+MODEL_KEYS = ("ANTHROPIC_AUTH_TOKEN", "OPENAI_API_KEY", "GEMINI_API_KEY")
+"""Variables in which a session with connections to model APIs has their leases."""
+
 T = TypeVar("T")
 
 REMEMBER = (
     "import json,os,sys;"
-    "keep=('AWS_SECRET_ACCESS_KEY','AWS_SESSION_TOKEN','AWS_ACCESS_KEY_ID','HTTPS_PROXY','NARROWS_SESSION');"
+    "keep=('AWS_SECRET_ACCESS_KEY','AWS_SESSION_TOKEN','AWS_ACCESS_KEY_ID','HTTPS_PROXY','NARROWS_SESSION',"
+    "'NARROWS_TOKEN','ANTHROPIC_AUTH_TOKEN','OPENAI_API_KEY','GEMINI_API_KEY');"
     "told={name: os.environ.get(name, '') for name in keep};"
     "file=open(sys.argv[1],'a');file.write(json.dumps(told)+'\\n');file.close();"
     "os.execvp(sys.argv[2], sys.argv[2:])"
@@ -151,18 +155,26 @@ class Gateway:
             "--credentials-file", str(self.upstream_keys), "--region", REGION, *options,
         )  # fmt: skip
 
-    def session_command(self, command: Sequence[str], *options: str) -> list[str]:
-        """The command line that runs `command` in a session and writes down what the session was given."""
+    def session_command(self, command: Sequence[str], *options: str, env_keys: bool = True) -> list[str]:
+        """The command line that runs `command` in a session and writes down what the session was given.
+
+        With `env_keys` its AWS lease is one that stands in variables, so that tests know it and can look for it.
+        """
         wrapped = [sys.executable, "-c", REMEMBER, str(self.told), *command]
-        return [str(BIN / "narrows"), "run", *options, "--", *wrapped]
+        return [str(BIN / "narrows"), "run", *(["--env-keys"] if env_keys else []), *options, "--", *wrapped]
 
     def run(
-        self, command: Sequence[str], *options: str, env: Mapping[str, str] | None = None, seconds: float = 100
+        self,
+        command: Sequence[str],
+        *options: str,
+        env: Mapping[str, str] | None = None,
+        seconds: float = 100,
+        env_keys: bool = True,
     ) -> Ran:
         """`narrows run OPTIONS -- COMMAND`."""
         before = len(self.all_told())
         done = subprocess.run(
-            self.session_command(command, *options),
+            self.session_command(command, *options, env_keys=env_keys),
             env=self.environ(env), capture_output=True, text=True, timeout=seconds, check=False,
         )  # fmt: skip
         told = self.all_told()
@@ -358,6 +370,7 @@ def lease_secrets(told: Sequence[Mapping[str, str]]) -> dict[str, bytes]:
     for number, row in enumerate(told):
         password = urlsplit(row["HTTPS_PROXY"]).password or ""
         secrets = {"secret key": row["AWS_SECRET_ACCESS_KEY"], "token": row["AWS_SESSION_TOKEN"], "proxy": password}
+        secrets |= {name: row.get(name, "") for name in MODEL_KEYS}
         for name, secret in secrets.items():
             if secret:
                 found[f"{name} {number}"] = secret.encode()

@@ -27,7 +27,7 @@ def test_the_environment_holds_leases_and_nothing_else(narrows: Gateway) -> None
         "AWS_ENDPOINT_URL_S3": "https://real-s3", "AWS_CA_BUNDLE": "", "AWS_MAX_ATTEMPTS": "2",
         "BOTO_CONFIG": "/real/boto", "AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://real-imds",
     }  # fmt: skip
-    ran = narrows.run([sys.executable, "-c", PRINT_ENVIRONMENT], env=own)
+    ran = narrows.run([sys.executable, "-c", PRINT_ENVIRONMENT], env=own, env_keys=False)
     env = ran.json()
     everything = ran.out
     for secret in ("real", "production", "AKIAREALKEYOFTHEUSER", UPSTREAM_KEY, UPSTREAM_SECRET):
@@ -38,13 +38,31 @@ def test_the_environment_holds_leases_and_nothing_else(narrows: Gateway) -> None
     assert keys.hex() not in everything
     assert env["AWS_MAX_ATTEMPTS"] == "2" and env["AWS_REGION"] == REGION
     assert env["NARROWS_SESSION"] == ran.session
-    assert {name for name in env if name.startswith("AWS_")} == {
-        "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION",
-        "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE",
-        "AWS_EC2_METADATA_DISABLED", "AWS_MAX_ATTEMPTS",
+    names = {
+        "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE", "AWS_CONFIG_FILE",
+        "AWS_SHARED_CREDENTIALS_FILE", "AWS_EC2_METADATA_DISABLED", "AWS_MAX_ATTEMPTS",
     }  # fmt: skip
+    variables = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
+    assert {name for name in env if name.startswith("AWS_")} == names
+    with_keys = narrows.run([sys.executable, "-c", PRINT_ENVIRONMENT], env=own).json()
+    assert {name for name in with_keys if name.startswith("AWS_")} == names | variables
     # The files of the session are gone with it.
     assert not Path(env["AWS_SHARED_CREDENTIALS_FILE"]).exists()
+
+
+def test_every_command_gets_a_lease_of_its_own(narrows: Gateway) -> None:
+    """As SDKs and the AWS CLI do without being told: they run the profile's credential_process."""
+    code = (
+        "import boto3, subprocess, sys\n"
+        "for _ in range(2): print(boto3.client('sts').get_caller_identity()['Account'])\n"
+        "print(subprocess.check_output(['aws', 'sts', 'get-caller-identity', '--query', 'Account',\n"
+        "                               '--output', 'text'], text=True).strip())\n"
+    )
+    ran = narrows.run([sys.executable, "-c", code], "--connection", "demo", env_keys=False)
+    assert (ran.code, ran.out) == (0, "123456789012\n" * 3), ran.err
+    calls = narrows.calls(ran.session, 3, "service:sts")
+    leases = [call["facts"]["lease"] for call in (narrows.get(f"/exchanges/{row['id']}") for row in calls)]
+    assert leases[0] == leases[1] != leases[2]
 
 
 def test_the_files_of_a_session_are_its_own(narrows: Gateway) -> None:

@@ -6,13 +6,17 @@ Pure but for `trust_bundle` and `Folder`, which read and write files. Nothing he
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import ssl
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from narrows.cli import modelenv
 from narrows.core.errors import ConfigError
 
 KEPT = frozenset(
@@ -35,8 +39,9 @@ CA_VARIABLES = (
     "NODE_EXTRA_CA_CERTS",
     "CURL_CA_BUNDLE",
     "GIT_SSL_CAINFO",
+    "CODEX_CA_CERTIFICATE",
 )
-"""Where AWS SDKs, OpenSSL, requests, Node, curl and git look for trusted certificates."""
+"""Where AWS SDKs, OpenSSL, requests, Node, curl, git and Codex look for trusted certificates."""
 
 _SYSTEM_BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch
@@ -67,13 +72,23 @@ def traceparent(session: str, span: bytes) -> str:
     return f"00-{session.replace('-', '')}-{span.hex()}-01"
 
 
-def no_proxy(existing: str) -> str:
-    """The value of NO_PROXY: this machine by its usual names, then what was there already.
+def no_proxy(existing: str, gateway_url: str = "") -> str:
+    """The value of NO_PROXY: this machine by its usual names and the gateway, then what was there already.
 
-    No `*`, which would switch the proxy off.
+    The gateway's endpoint form is not reached through the gateway as a proxy. No `*`, which would switch the proxy off.
     """
-    names = [name.strip() for name in existing.split(",")]
+    names = [urlsplit(gateway_url).hostname or "", *(name.strip() for name in existing.split(","))]
     return ",".join(dict.fromkeys([*_NO_PROXY, *(name for name in names if name and name != "*")]))
+
+
+def credential_command(connection: str) -> str:
+    """The `credential_process` that gets a lease of `connection` for whatever process asks: one shell command line.
+
+    The installed script, else this very interpreter, which must not look for modules where an agent works.
+    """
+    script = Path(sys.executable).with_name("narrows")
+    program = [str(script)] if script.is_file() else [sys.executable, "-P", "-m", "narrows.cli.main"]
+    return shlex.join([*program, "aws-credentials", "--connection", connection])
 
 
 def build(
@@ -83,28 +98,34 @@ def build(
     *,
     data: Path,
     span: bytes,
+    program: str = "",
     endpoint: bool = True,
     proxy: bool = True,
+    env_keys: bool = False,
 ) -> dict[str, str]:
     """The whole environment of the command. `opened` is the API's answer to opening a session.
 
-    Holds leases, the session's proxy password (in the proxy's URL) and no other secret: not the token of the
-    management API. `span` is 8 random bytes.
+    Holds leases, the session's own token (also as the password in the proxy's URL) and no other secret: not the token
+    of the management API. `span` is 8 random bytes, `program` the name of the command. With `env_keys` the first AWS
+    lease stands in variables; else every process that needs one asks for its own (`credential_command`).
     """
     env = cleaned(environ)
     session = str(opened["id"])
     env["NARROWS_SESSION"] = session
     env["NARROWS_DATA"] = str(data)
+    env["NARROWS_TOKEN"] = str(opened["token"])
+    env["NARROWS_GATEWAY"] = str(opened["gateway_url"])
     env["TRACEPARENT"] = traceparent(session, span)
     env["AWS_EC2_METADATA_DISABLED"] = "true"
     env["AWS_SHARED_CREDENTIALS_FILE"] = str(folder.credentials)
     env["AWS_CONFIG_FILE"] = str(folder.config)
-    leases = [lease for lease in opened["leases"] if lease.get("access_key_id")]
+    leases = aws_leases(opened["leases"])
     if leases:
         first = leases[0]
-        env["AWS_ACCESS_KEY_ID"] = first["access_key_id"]
-        env["AWS_SECRET_ACCESS_KEY"] = first["secret_access_key"]
-        env["AWS_SESSION_TOKEN"] = first["session_token"]
+        if env_keys:
+            env["AWS_ACCESS_KEY_ID"] = first["access_key_id"]
+            env["AWS_SECRET_ACCESS_KEY"] = first["secret_access_key"]
+            env["AWS_SESSION_TOKEN"] = first["session_token"]
         if first.get("region"):
             env["AWS_REGION"] = env["AWS_DEFAULT_REGION"] = first["region"]
     if endpoint:
@@ -115,30 +136,39 @@ def build(
         for name in ("ALL_PROXY", "all_proxy"):
             env.pop(name, None)
         existing = ",".join(filter(None, (environ.get("NO_PROXY"), environ.get("no_proxy"))))
-        env["NO_PROXY"] = env["no_proxy"] = no_proxy(existing)
+        env["NO_PROXY"] = env["no_proxy"] = no_proxy(existing, str(opened["gateway_url"]))
     for name in CA_VARIABLES:
         env[name] = str(folder.bundle)
     env.pop("SSL_CERT_DIR", None)
+    modelenv.apply(env, opened["leases"], program, endpoint=endpoint)
     return env
 
 
-def profiles(leases: Iterable[Mapping[str, Any]]) -> tuple[str, str]:
-    """The texts of a credentials file and a config file: one profile per leased connection, the first also as
-    `default`."""
+def aws_leases(leases: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of the leases that are AWS key pairs."""
+    return [lease for lease in leases if lease.get("kind", "aws") == "aws" and lease.get("access_key_id")]
+
+
+def profiles(leases: Iterable[Mapping[str, Any]], *, env_keys: bool = False) -> tuple[str, str]:
+    """The texts of a credentials file and a config file: one profile per leased AWS connection, the first also as
+    `default`. With `env_keys` the keys stand in the first, else the second names the command that gets them."""
     credentials: list[str] = []
     config: list[str] = []
-    for number, lease in enumerate(lease for lease in leases if lease.get("access_key_id")):
+    for number, lease in enumerate(aws_leases(leases)):
         names = ["default"] if number == 0 else []
         if lease["connection"] != "default" or number > 0:
             names.append(str(lease["connection"]))
         for name in names:
             values = [_ini_value(lease, key) for key in ("access_key_id", "secret_access_key", "session_token")]
-            credentials.append(
-                f"[{name}]\naws_access_key_id = {values[0]}\naws_secret_access_key = {values[1]}\n"
-                f"aws_session_token = {values[2]}\n"
-            )
-            region = f"region = {_ini_value(lease, 'region')}\n" if lease.get("region") else ""
-            config.append(f"[{'default' if name == 'default' else 'profile ' + name}]\n{region}")
+            settings = f"region = {_ini_value(lease, 'region')}\n" if lease.get("region") else ""
+            if env_keys:
+                credentials.append(
+                    f"[{name}]\naws_access_key_id = {values[0]}\naws_secret_access_key = {values[1]}\n"
+                    f"aws_session_token = {values[2]}\n"
+                )
+            else:
+                settings += f"credential_process = {credential_command(str(lease['connection']))}\n"
+            config.append(f"[{'default' if name == 'default' else 'profile ' + name}]\n{settings}")
     return "\n".join(credentials), "\n".join(config)
 
 
@@ -186,9 +216,9 @@ class Folder:
         self.config = self.path / "config"
         self.bundle = self.path / "ca-bundle.pem"
 
-    def fill(self, leases: Sequence[Mapping[str, Any]], bundle: str) -> None:
+    def fill(self, leases: Sequence[Mapping[str, Any]], bundle: str, *, env_keys: bool = False) -> None:
         """Write the three files, mode 0600 from their first byte."""
-        credentials, config = profiles(leases)
+        credentials, config = profiles(leases, env_keys=env_keys)
         for path, text in ((self.credentials, credentials), (self.config, config), (self.bundle, bundle)):
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with os.fdopen(fd, "w", encoding="utf-8") as file:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 import socket
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
-from narrows.cli import aws_credentials
+from narrows.cli import aws_credentials, modelenv
 from narrows.cli.client import segment
 from narrows.cli.context import ConfigOption, DataOption, JsonOption, client
 from narrows.cli.owner import local_owner
@@ -71,27 +72,33 @@ def lease(
     if json:
         emit_json({**issued, "session": session, "gateway_url": api.local.gateway})
         return
-    variables = {
-        "NARROWS_SESSION": session,
-        "AWS_ACCESS_KEY_ID": issued["access_key_id"],
-        "AWS_SECRET_ACCESS_KEY": issued["secret_access_key"],
-        "AWS_SESSION_TOKEN": issued["session_token"],
-        "AWS_REGION": issued.get("region", ""),
-        "AWS_DEFAULT_REGION": issued.get("region", ""),
-        "AWS_ENDPOINT_URL": api.local.gateway,
-    }
+    variables = {"NARROWS_SESSION": session} | (
+        modelenv.shell_variables(issued) if issued["kind"] == "llm" else _aws_variables(issued, api.local.gateway)
+    )
     for name, value in variables.items():
         if value:
             print(f"export {name}={shlex.quote(safe(value))}")
 
 
+def _aws_variables(issued: Mapping[str, Any], gateway: str) -> dict[str, str]:
+    return {
+        "AWS_ACCESS_KEY_ID": issued["access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": issued["secret_access_key"],
+        "AWS_SESSION_TOKEN": issued["session_token"],
+        "AWS_REGION": issued.get("region", ""),
+        "AWS_DEFAULT_REGION": issued.get("region", ""),
+        "AWS_ENDPOINT_URL": gateway,
+    }
+
+
 def credentials(
     connection: Annotated[str, typer.Option("--connection", metavar="NAME", help="Default: the session's first.")] = "",
+    agent: Annotated[str, typer.Option("--agent", metavar="NAME", help="The session of this agent's hooks.")] = "",
     session: SessionOption = "",
     data: Annotated[str, typer.Option("--data", metavar="DIR", help="Data directory of the gateway.")] = "",
 ) -> None:
     """Print a lease for AWS's credential_process setting."""
-    given = (("connection", connection), ("session", session), ("data", data))
+    given = (("connection", connection), ("agent", agent), ("session", session), ("data", data))
     aws_credentials.main([f"--{name}={value}" for name, value in given if value])
 
 

@@ -21,7 +21,7 @@ from typing import Annotated, Any
 
 import typer
 
-from narrows.cli import childenv, local
+from narrows.cli import childenv, local, modelenv
 from narrows.cli.client import ApiError, Client, segment
 from narrows.cli.context import ConfigOption, DataOption, client_of, settings
 from narrows.cli.local import UnreachableError
@@ -57,7 +57,7 @@ def run(
         typer.Option(
             "--connection",
             metavar="NAME",
-            help="Connection to lease; may be repeated. The first is the default.",
+            help="Connection to lease; may be repeated. The first of a kind is the default.",
         ),
     ] = None,
     agent: Annotated[
@@ -67,8 +67,14 @@ def run(
     ttl: Annotated[
         int | None, typer.Option("--ttl", metavar="SECONDS", min=1, help="Longest life of the session.")
     ] = None,
-    no_endpoint: Annotated[bool, typer.Option("--no-endpoint", help="Do not set AWS_ENDPOINT_URL.")] = False,
+    no_endpoint: Annotated[
+        bool, typer.Option("--no-endpoint", help="Do not set AWS_ENDPOINT_URL and its like.")
+    ] = False,
     no_proxy: Annotated[bool, typer.Option("--no-proxy", help="Do not set HTTPS_PROXY and its like.")] = False,
+    env_keys: Annotated[
+        bool,
+        typer.Option("--env-keys", help="Put the AWS lease into variables, the same one for every process."),
+    ] = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
@@ -89,13 +95,13 @@ def run(
             "cwd": as_text(str(Path.cwd())),
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "connections": connection or [only_connection(api)],
+            "connections": connection or default_connections(api),
             **({"ttl_s": ttl} if ttl is not None else {}),
         },
     )
     code: int | None = None
     try:
-        code = _run_in(opened, command, found, endpoint=not no_endpoint, proxy=not no_proxy)
+        code = _run_in(opened, command, found, endpoint=not no_endpoint, proxy=not no_proxy, env_keys=env_keys)
     finally:
         _close(api, str(opened["id"]), code)
     # A command that a signal ended: what a shell would say of it.
@@ -113,22 +119,37 @@ def agent_of(command: Sequence[str]) -> str:
     return safe(KNOWN_AGENTS.get(name, name))[:64] or "unknown"
 
 
-def only_connection(api: Client) -> str:
-    """The connection to lease when none was named: the only one there is. Raises ConfigError."""
-    names = [str(item["name"]) for item in api.pages("/connections")]
-    if len(names) == 1:
-        return names[0]
-    if not names:
+def default_connections(api: Client) -> list[str]:
+    """The connections to lease when none was named: the AWS one and one to each model API, where no two compete.
+
+    Two AWS connections compete, and so do two of one provider, or of OpenAI and another that speaks its API: they would
+    set the same variables. `http` connections need no lease. Raises ConfigError.
+    """
+    found = list(api.pages("/connections"))
+    if len(found) == 1:
+        return [str(found[0]["name"])]
+    groups: dict[str, list[str]] = {}
+    for item in found:
+        kind = str(item.get("kind", "aws"))
+        if kind != "http":
+            group = modelenv.slot(str(item.get("provider", ""))) if kind == "llm" else kind
+            groups.setdefault(group, []).append(str(item["name"]))
+    if not found:
         raise ConfigError(
             "No session was opened",
             "no connection is registered",
             "add one: `narrows connection add aws NAME`",
         )
-    raise ConfigError(
-        "No session was opened",
-        f"{len(names)} connections are registered and none was named",
-        f"say which with --connection: {', '.join(sorted(names)[:8])}",
-    )
+    names = [name for group in groups.values() for name in group]
+    competing = [group for group in groups.values() if len(group) > 1]
+    if competing or not names:
+        some = sorted(competing[0] if competing else (str(item["name"]) for item in found))
+        raise ConfigError(
+            "No session was opened",
+            f"{len(some)} connections of the same use are registered and none was named",
+            f"say which with --connection: {', '.join(some[:8])}",
+        )
+    return names
 
 
 def gateway(found: Settings, config: Path | None) -> Client:
@@ -166,17 +187,27 @@ def _log_hint(found: Settings) -> str:
     return f"its log is {found.data / 'run' / 'narrows.log'}"
 
 
-def _run_in(opened: Mapping[str, Any], command: Sequence[str], found: Settings, *, endpoint: bool, proxy: bool) -> int:
+def _run_in(
+    opened: Mapping[str, Any],
+    command: Sequence[str],
+    found: Settings,
+    *,
+    endpoint: bool,
+    proxy: bool,
+    env_keys: bool,
+) -> int:
     """Run the command inside the session; return its exit code, negative for the signal that ended it."""
     folder = childenv.Folder()
     try:
-        folder.fill(opened["leases"], childenv.trust_bundle(opened["ca_pem"], os.environ))
+        folder.fill(opened["leases"], childenv.trust_bundle(opened["ca_pem"], os.environ), env_keys=env_keys)
         env = childenv.build(
             os.environ,
             opened,
             folder,
             data=found.data,
             span=secrets.token_bytes(8),
+            program=Path(command[0]).name,
+            env_keys=env_keys,
             endpoint=endpoint,
             proxy=proxy,
         )

@@ -123,6 +123,7 @@ def _count(body: bytes) -> int:
 
 def _failed(url: str, phase: str, why: str) -> UpstreamError:
     step = {"dial": "the address", "tls": "TLS", "request": "sending", "response": "the answer"}.get(phase, phase)
+    # Whatever step it was: to whoever asked, the test has an answer, and it is no.
     return UpstreamError(
-        "The connection does not work", f"{step} failed for {url}: {why}", _HINTS.get(phase, ""), phase=phase
+        "The connection does not work", f"{step} failed for {url}: {why}", _HINTS.get(phase, ""), phase="response"
     )

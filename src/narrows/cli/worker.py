@@ -28,6 +28,8 @@ from narrows.listen.server import Listener, bind, bind_local
 from narrows.listen.tunnel import Tunnels
 from narrows.path import Gateway, Limits
 from narrows.record.recorder import Recorder
+from narrows.redact.detect import detector
+from narrows.redact.findings import in_body
 from narrows.session.aws.handler import AwsHandler
 from narrows.session.aws.models import Models
 from narrows.session.events.handler import EventsHandler
@@ -81,9 +83,10 @@ class Worker:
             gateway_hosts=("localhost", settings.listen_host),
         )
         events = EventsHandler(self._directory, leases, processes=processes.peer)
+        models = LlmHandler(leases, self._directory, scan=lambda body: in_body(body, detector()))
         self._gateway = Gateway(
             # What is signed the AWS way is AWS's; what no one claims is refused in AWS's form.
-            handlers=(events, HttpHandler(self._directory), LlmHandler(leases, self._directory), handler),
+            handlers=(events, HttpHandler(self._directory), models, handler),
             directory=self._directory,
             tunnels=Tunnels(self._authority, self._directory, leases),
             credentials=UpstreamCredentials(wall_ns=clock.wall_ns, mono_ns=clock.mono_ns),

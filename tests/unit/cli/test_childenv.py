@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import configparser
 import os
+import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ OPENED: dict[str, Any] = {
     "id": SESSION,
     "gateway_url": "http://127.0.0.1:8470",
     "proxy_url": "http://narrows:pw@127.0.0.1:8470",
+    "token": "session-token",
     "ca_pem": "-----BEGIN CERTIFICATE-----\nours\n-----END CERTIFICATE-----",
     "leases": [_lease("prod", "eu-west-1"), _lease("dev")],
 }
@@ -62,14 +65,21 @@ def test_no_real_credential_gets_through(folder: Folder, tmp_path: Path) -> None
     env = build({**REAL, "PATH": "/bin", "HOME": "/h"}, OPENED, folder, data=tmp_path, span=bytes(8))
     assert SECRET not in " ".join(env.values())
     assert env["PATH"] == "/bin"
-    assert env["AWS_ACCESS_KEY_ID"] == "NRWLprod"
-    assert env["AWS_SECRET_ACCESS_KEY"] == "secret-prod"
-    assert env["AWS_SESSION_TOKEN"] == "token-prod"
+    assert not {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"} & set(env)
     assert env["AWS_REGION"] == env["AWS_DEFAULT_REGION"] == "eu-west-1"
     assert env["AWS_EC2_METADATA_DISABLED"] == "true"
     assert env["NARROWS_SESSION"] == SESSION
     known = {name for name in env if name.startswith("NARROWS_")}
-    assert known == {"NARROWS_SESSION", "NARROWS_DATA"}, "no management token, nothing else of ours"
+    assert known == {"NARROWS_SESSION", "NARROWS_DATA", "NARROWS_TOKEN", "NARROWS_GATEWAY"}
+    assert env["NARROWS_TOKEN"] == "session-token", "the session's own, not the management API's"
+    assert env["NARROWS_GATEWAY"] == OPENED["gateway_url"]
+
+
+def test_the_first_lease_in_variables_if_asked_for(folder: Folder, tmp_path: Path) -> None:
+    env = build(REAL, OPENED, folder, data=tmp_path, span=bytes(8), env_keys=True)
+    assert env["AWS_ACCESS_KEY_ID"] == "NRWLprod"
+    assert env["AWS_SECRET_ACCESS_KEY"] == "secret-prod"
+    assert env["AWS_SESSION_TOKEN"] == "token-prod"
 
 
 def test_harmless_settings_stay() -> None:
@@ -105,10 +115,13 @@ def test_trace_id_is_the_session() -> None:
 def test_no_proxy_keeps_order_and_drops_the_wildcard() -> None:
     assert no_proxy("") == "localhost,127.0.0.1,::1"
     assert no_proxy("a,,localhost, b,*") == "localhost,127.0.0.1,::1,a,b"
+    assert no_proxy("a", "http://gw.example:8470") == "localhost,127.0.0.1,::1,gw.example,a"
+    assert no_proxy("", "http://127.0.0.1:8470") == "localhost,127.0.0.1,::1"
 
 
 def test_profiles_read_back() -> None:
-    credentials, config = profiles([*OPENED["leases"], {"connection": "other", "kind": "http"}])
+    others = [{"connection": "other", "kind": "http"}, {"connection": "m", "kind": "llm", "access_key_id": "NRWLM"}]
+    credentials, config = profiles([*OPENED["leases"], *others], env_keys=True)
     read = configparser.RawConfigParser()
     read.read_string(credentials)
     assert read.sections() == ["default", "prod", "dev"]
@@ -119,16 +132,40 @@ def test_profiles_read_back() -> None:
     assert read.sections() == ["default", "profile prod", "profile dev"]
     assert read["profile prod"]["region"] == "eu-west-1"
     assert "region" not in read["profile dev"]
+    assert "credential_process" not in config
+
+
+def test_each_process_gets_a_lease_of_its_own() -> None:
+    credentials, config = profiles(OPENED["leases"])
+    assert credentials == ""
+    read = configparser.RawConfigParser()
+    read.read_string(config)
+    assert read.sections() == ["default", "profile prod", "profile dev"]
+    for section, name in (("default", "prod"), ("profile prod", "prod"), ("profile dev", "dev")):
+        command = shlex.split(read[section]["credential_process"])
+        assert command[-3:] == ["aws-credentials", "--connection", name]
+        assert Path(command[0]).is_absolute() and Path(command[0]).is_file()
+
+
+def test_the_program_is_found_wherever_the_agent_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the installed script the interpreter is told not to look into the working directory."""
+    bare = tmp_path / "with space" / "python"
+    monkeypatch.setattr(sys, "executable", str(bare))
+    assert shlex.split(childenv.credential_command("x")) == [
+        str(bare), "-P", "-m", "narrows.cli.main", "aws-credentials", "--connection", "x",
+    ]  # fmt: skip
 
 
 def test_a_connection_called_default() -> None:
     read = configparser.RawConfigParser()
-    read.read_string(profiles([_lease("default")])[0])
+    read.read_string(profiles([_lease("default")], env_keys=True)[0])
     assert read.sections() == ["default"]
 
 
 def test_a_lease_cannot_write_its_own_profile() -> None:
     lease = _lease("prod") | {"session_token": "x\n[profile y]\ncredential_process = evil"}
+    with pytest.raises(ConfigError):
+        profiles([lease], env_keys=True)
     with pytest.raises(ConfigError):
         profiles([lease])
 
@@ -158,12 +195,21 @@ def test_system_roots_are_found() -> None:
     assert found is None or "BEGIN CERTIFICATE" in found.read_text()
 
 
-def test_boto_reads_leases_only(folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("env_keys", [False, True])
+def test_boto_reads_leases_only(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, env_keys: bool
+) -> None:
     """The real client: whichever profile it is asked for, it finds the lease; without one, the first."""
     botocore_session = pytest.importorskip("botocore.session")
-    folder.fill(OPENED["leases"], "")
+    program = tmp_path / "it's here" / "narrows"
+    program.parent.mkdir()
+    pair = '{"Version": 1, "AccessKeyId": "NRWL%s", "SecretAccessKey": "s", "SessionToken": "t"}'
+    program.write_text(f"#!/bin/sh\nprintf '{pair}' \"$3\"\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program.with_name("python")))
+    folder.fill(OPENED["leases"], "", env_keys=env_keys)
     env = build({**REAL, **{k: v for k, v in os.environ.items() if not k.startswith("AWS_")}}, OPENED, folder,
-                data=tmp_path, span=bytes(8))  # fmt: skip
+                data=tmp_path, span=bytes(8), env_keys=env_keys)  # fmt: skip
     for name in list(os.environ):
         monkeypatch.delenv(name)
     for name, value in env.items():

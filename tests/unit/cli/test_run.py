@@ -31,6 +31,7 @@ def gateway(api: Any) -> Any:
         {
             "id": SESSION, "expires": 1, "gateway_url": "http://127.0.0.1:8470",
             "proxy_url": "http://narrows:proxy-password@127.0.0.1:8470", "ca_pem": "OURS", "leases": [lease],
+            "token": "session-token",
         },
     )  # fmt: skip
     api.answers[f"POST /sessions/{SESSION}/close"] = (200, {"id": SESSION, "state": "closed"})
@@ -49,8 +50,8 @@ def test_the_command_gets_leases_and_its_exit_code_comes_back(
     code = main(["run", "--", sys.executable, "-c", script, str(tmp_path / "env")])
     assert code == 7
     env = json.loads((tmp_path / "env").read_text())
-    assert env["AWS_ACCESS_KEY_ID"] == "NRWLX"
-    assert env["NARROWS_SESSION"] == SESSION
+    assert "AWS_ACCESS_KEY_ID" not in env, "every process gets a lease of its own"
+    assert env["NARROWS_SESSION"] == SESSION and env["NARROWS_TOKEN"] == "session-token"
     assert "real-secret" not in json.dumps(env)
     assert "tttttttt" not in json.dumps(env), "the management token is not the command's"
     assert not Path(env["AWS_CONFIG_FILE"]).parent.exists(), "leases are gone from the disk"
@@ -84,6 +85,39 @@ def test_one_way_may_be_off_but_not_both(gateway: Any, tmp_path: Path) -> None:
     assert "HTTPS_PROXY" not in json.loads((tmp_path / "env").read_text())
     assert main(["run", "--no-proxy", "--no-endpoint", *command]) == 2
     assert len(gateway.bodies("POST /sessions")) == 2
+
+
+def test_one_lease_for_all_processes_if_asked_for(gateway: Any, tmp_path: Path) -> None:
+    assert main(["run", "--env-keys", "--", sys.executable, "-c", SHOW, str(tmp_path / "env")]) == 0
+    assert json.loads((tmp_path / "env").read_text())["AWS_ACCESS_KEY_ID"] == "NRWLX"
+
+
+def _llm(name: str, provider: str) -> dict[str, str]:
+    return {"name": name, "kind": "llm", "provider": provider}
+
+
+@pytest.mark.parametrize(
+    ("registered", "taken"),
+    [
+        ([{"name": "prod", "kind": "aws"}, _llm("claude", "anthropic"), _llm("gpt", "openai"), _llm("g", "gemini")],
+         ["prod", "claude", "gpt", "g"]),
+        ([_llm("claude", "anthropic"), {"name": "web", "kind": "http"}], ["claude"]),
+        ([{"name": "web", "kind": "http"}], ["web"]),
+        ([_llm("gpt", "openai"), _llm("groq", "openai-compatible")], "--connection: gpt, groq"),
+        ([{"name": "prod", "kind": "aws"}, _llm("b", "anthropic"), _llm("a", "anthropic")], "--connection: a, b"),
+        ([{"name": "x", "kind": "http"}, {"name": "y", "kind": "http"}], "--connection: x, y"),
+    ],
+)  # fmt: skip
+def test_connections_that_do_not_compete_are_all_taken(
+    gateway: Any, capfd: pytest.CaptureFixture[str], registered: list[dict[str, str]], taken: list[str] | str
+) -> None:
+    gateway.answers["GET /connections"] = (200, {"items": registered})
+    if isinstance(taken, str):
+        assert main(["run", "--", "true"]) == 2
+        assert taken in capfd.readouterr().err
+    else:
+        assert main(["run", "--", "true"]) == 0
+        assert gateway.bodies("POST /sessions")[0]["connections"] == taken
 
 
 def test_which_connection(gateway: Any, capfd: pytest.CaptureFixture[str]) -> None:

@@ -46,6 +46,11 @@ def role(endpoint: str = "", **kwargs: object) -> CredentialSource:
     return CredentialSource("assume_role", role_arn=ROLE, base="environment", sts_endpoint=endpoint, **kwargs)  # type: ignore[arg-type]
 
 
+def aws(loaded: Loaded) -> Credentials:
+    assert isinstance(loaded.credentials, Credentials)
+    return loaded.credentials
+
+
 def failure(sources: Sources, source: CredentialSource) -> str:
     with pytest.raises(CredentialError) as caught:
         sources.load(source)
@@ -67,7 +72,7 @@ def test_environment_variables_with_a_prefix() -> None:
     }
     sources = Sources(environ)
     assert sources.load(CredentialSource("environment", prefix="PROD_")).credentials == Credentials("AKIAPROD", SECRET)
-    assert sources.load(CredentialSource("environment")).credentials.session_token == "other-token"
+    assert aws(sources.load(CredentialSource("environment"))).session_token == "other-token"
 
 
 def test_a_missing_variable_is_named_and_no_other_taken_instead() -> None:
@@ -129,7 +134,7 @@ def test_an_unchanged_file_is_not_read_again_and_a_changed_one_is(tmp_path: Path
     assert Sources().load(source, first) is first
     path.write_text(FILE.replace("AKIADEFAULT", "AKIADEFAUL2"))  # the same length
     os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns + 1))
-    assert Sources().load(source, first).credentials.access_key_id == "AKIADEFAUL2"
+    assert aws(Sources().load(source, first)).access_key_id == "AKIADEFAUL2"
 
 
 def test_a_file_that_was_opened_to_others_is_refused_even_if_unchanged(tmp_path: Path) -> None:
@@ -378,7 +383,7 @@ def test_the_gateways_own_environment_does_not_bend_the_call(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_CA_BUNDLE", "/nonexistent")
     sts.answer()
-    assert assume(sts).credentials.access_key_id == "ASIAROLE"
+    assert aws(assume(sts)).access_key_id == "ASIAROLE"
 
 
 def test_a_client_is_kept_until_the_base_credentials_change(bare: Path, sts: FakeSts) -> None:
@@ -437,8 +442,7 @@ def test_moto_takes_the_request_as_aws_would(bare: Path) -> None:
         loaded = Sources().assume_role(source, Connection("prod", credential=source), lease(), BASE)
     finally:
         server.stop()
-    assert isinstance(loaded.credentials, Credentials)
-    assert loaded.credentials.access_key_id.startswith("ASIA") and loaded.credentials.session_token
+    assert aws(loaded).access_key_id.startswith("ASIA") and aws(loaded).session_token
 
 
 # API keys

@@ -368,8 +368,10 @@ async def test_a_secret_does_not_reach_the_provider_where_it_is_blocked(w: World
     error = json.loads(got.body)["error"]
     assert error["type"] == "invalid_request_error" and "aws-access-key" in error["message"]
     assert "[secret_found]" in error["message"] and "AKIA" not in error["message"]
+    got = await client.ask(request(rb'{"messages": [{"x": "AK\u0049AIOSFODNN7EXAMPLE"}]}'), b"POST")
+    assert got.status == 400 and b"[secret_found]" in got.body, "escapes hide nothing"
     assert not w.origin.ledger
-    assert (await client.ask(request(b'{"messages": ["nothing"]}'), b"POST")).status == 200
+    assert (await client.ask(request(rb'{"messages": ["noth\u0069ng"], "n": [1, null]}'), b"POST")).status == 200
     assert len(w.origin.ledger) == 1
 
 
