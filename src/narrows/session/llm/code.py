@@ -109,10 +109,11 @@ def _code_items(text: str, out: Described) -> list[Item]:
 def _tool_items(call: Item, out: Described) -> list[Item]:
     name = call.name.rsplit("__", 1)[-1].lower()
     data = obj(call.data)
+    call.text = call.text or _summary(data)
     if name in _SHELLS:
         command = _command(data)
         patched = patches.in_command(command)
-        items = [Item("command", command, call.id, said_by="response")] if command else []
+        items = [Item("command", command, call.id, call.name, said_by="response")] if command else []
         return items + (_patch(patched, call.id, out) if patched else [])
     if name == "apply_patch":
         return _patch(_patch_text(call), call.id, out) or _operation(data, call.id, out)
@@ -131,6 +132,13 @@ def _command(data: dict[str, Any]) -> str:
     if len(words) == 3 and words[0] in _INTERPRETERS and words[1] in ("-c", "-lc"):
         return words[2]
     return shlex.join(words)
+
+
+def _summary(data: dict[str, Any]) -> str:
+    """The one text that says most about a call."""
+    path = _path(data)
+    found = _command(data) if "command" in data or "cmd" in data or "action" in data or "commands" in data else path
+    return txt(found) or txt(first(data, "pattern", "query", "url", "prompt", "description"))
 
 
 def _edit(path: Any, old: Any, new: Any, identifier: str, out: Described, *, whole: bool = False) -> Item:
