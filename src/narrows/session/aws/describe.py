@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from narrows.core.values import Described, StoredExchange
-from narrows.session.aws import decode, events, resources, s3
+from narrows.session.aws import decode, deployed, events, resources, s3
 from narrows.session.aws.models import Models
 from narrows.session.aws.problem import DecodeProblem
 from narrows.session.aws.shapes import Shape
 from narrows.session.aws.values import Protocol, Target
 from narrows.session.http.messages import Message, read_request, read_response
+from narrows.session.llm import bedrock, clients
 
 TEXT = 64 << 10
 """Characters of search text per direction."""
@@ -51,9 +52,19 @@ class AwsDescriber:
             result = self._response(target, exchange, response, out)
             out.resources = resources.resources_of(target, out.parameters, region=out.region, account=out.account)
             out.account = out.account or resources.account_of(out.parameters, result)
-        out.problems = (request.problems + response.problems + out.problems)[:PROBLEMS]
         out.text = _search_text(out, result, request, response)
+        self._refs(exchange, request, out)
+        if out.service == "bedrock-runtime" and out.operation in bedrock.OPERATIONS:
+            bedrock.describe(request, response, result, out)
+        out.problems = (request.problems + response.problems + out.problems)[:PROBLEMS]
         return out
+
+    def _refs(self, exchange: StoredExchange, request: Message, out: Described) -> None:
+        clients.read_trace(request, exchange.request_facts, out)
+        clients.read_app(request, out)
+        clients.add(out, "request", out.request_id)
+        if not exchange.request_truncated:
+            deployed.read(request, out)
 
     def _heads(self, exchange: StoredExchange, request: Message, response: Message, out: Described) -> None:
         status = exchange.response_facts.get("status")

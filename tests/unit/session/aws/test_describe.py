@@ -121,10 +121,16 @@ def test_event_streams_become_events(describe: Describe) -> None:
 
     facts = DDB | {"service": "bedrock-runtime", "operation": "ConverseStream", "protocol": "rest-json"}
     request = http("POST /model/m/converse-stream HTTP/1.1", {"Host": "h"}, b'{"messages":[]}')
-    body = event("contentBlockDelta", b'{"delta":{"text":"bonjour"}}')
+    body = event("contentBlockDelta", b'{"delta":{"text":"bonjour"}}') + event(
+        "messageStop", b'{"stopReason":"end_turn"}'
+    )
     response = http("HTTP/1.1 200 OK", {"x-amzn-requestid": "R"}, body, chunked=True)
     out = describe(exchange(request, response, facts))
-    assert out.events == [{"type": "contentBlockDelta", "delta": {"text": "bonjour"}}]
+    assert out.events == [
+        {"type": "contentBlockDelta", "delta": {"text": "bonjour"}},
+        {"type": "messageStop", "stopReason": "end_turn"},
+    ]
+    assert [(item.type, item.text) for item in out.items] == [("answer", "bonjour")]
     assert out.request_id == "R" and "bonjour" in out.text and out.problems == []
 
 
