@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from narrows.core.values import Item
+
 TAGS: Final = frozenset(
     (
         "apps_instructions", "collaboration_mode", "environment_context", "environment_details", "model_switch",
@@ -24,6 +26,17 @@ _OPENING = re.compile("<(" + "|".join(map(re.escape, sorted(TAGS))) + r")(?:\s[^
 _PROJECT = re.compile(r"# AGENTS\.md instructions for [^\n]*\n+<INSTRUCTIONS>")
 _PROJECT_TAG: Final = "AGENTS.md"
 _PROJECT_END: Final = "</INSTRUCTIONS>"
+
+_ERRANDS: Final = ("You are a title generator",)
+"""How the system text begins of calls that an agent makes for itself. opencode makes one at each session's start."""
+
+
+def errand(items: list[Item]) -> None:
+    """Of a call that the agent makes for itself, nobody asked anything: its prompts become context (`errand`)."""
+    if any(item.type == "system" and item.text.startswith(_ERRANDS) for item in items):
+        for item in items:
+            if item.type == "prompt":
+                item.type, item.name = "context", "errand"
 
 
 def split(text: str) -> list[tuple[str, str]]:

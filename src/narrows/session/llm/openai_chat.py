@@ -10,6 +10,7 @@ from typing import Any
 
 from narrows.core.values import Described, Item
 from narrows.session.llm.clients import add
+from narrows.session.llm.injected import errand
 from narrows.session.llm.loose import arr, first, num, obj, txt
 from narrows.session.llm.openai_parts import (
     arguments,
@@ -43,6 +44,7 @@ def describe(asked: Any, told: Told, out: Described) -> None:
     out.llm |= {"tools": tool_names(request.get("tools") or request.get("functions")), "usage": usage(None)}
     if "messages" in request:
         _asked(arr(request["messages"]), out)
+        errand(out.items)
     elif "prompt" in request:
         prompts = request["prompt"] if isinstance(request["prompt"], list) else [request["prompt"]]
         for prompt in prompts:

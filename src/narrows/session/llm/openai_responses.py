@@ -12,6 +12,7 @@ from typing import Any
 
 from narrows.core.values import Described, Item
 from narrows.session.llm.clients import add
+from narrows.session.llm.injected import errand
 from narrows.session.llm.loose import arr, first, obj, txt
 from narrows.session.llm.openai_parts import (
     Side,
@@ -51,6 +52,7 @@ def describe(asked: Any, told: Told, out: Described) -> None:
     out.llm |= {"tools": tool_names(request.get("tools")), "usage": usage(None)}
     _identifiers(request, out)
     _asked(request, out)
+    errand(out.items)
     response = obj(told.body)
     if told.streamed:
         response, ended = gathered(told.events)

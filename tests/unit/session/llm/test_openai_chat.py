@@ -208,3 +208,12 @@ def test_a_request_that_could_not_be_read_leaves_the_answer() -> None:
     out = described(b"{not json", answer({"content": "x"}))
     assert short(out.items) == [("answer", "", "x")]
     assert json.dumps(out.llm)
+
+
+def test_what_an_agent_asks_for_itself_is_no_prompt() -> None:
+    system = {"role": "system", "content": "You are a title generator. You output ONLY a thread title. Nothing else."}
+    asked = {"model": "m", "messages": [system, {"role": "user", "content": "which buckets?"}]}
+    assert short(described(asked, answer({"content": "Buckets"})).items)[1:] == [
+        ("context", "errand", "which buckets?"),
+        ("answer", "", "Buckets"),
+    ]
