@@ -13,13 +13,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from narrows.core import ids
 from narrows.core.errors import NarrowsError, ProofError
 from narrows.core.ports import Describe
-from narrows.core.values import Described, StoredExchange
+from narrows.core.values import Described, Item, StoredExchange
 from narrows.record import sealed
 from narrows.record.index.rows import ExchangeRow
 from narrows.record.index.sqlite import BATCH, Batch, SessionChange, SqliteIndex
@@ -39,6 +40,7 @@ _SHOWN = frozenset(
         "connection",
         "principal",
         "agent",
+        "agent_version",
         "service",
         "operation",
         "action",
@@ -125,15 +127,7 @@ class Indexer:
         return done
 
     def _add(self, batch: Batch, record: Sealed, stored: StoredExchange | None) -> None:
-        if record.type == "exchange":
-            batch.exchanges.append(self._exchange(record, stored))
-        elif record.type in ("session_open", "session_close"):
-            opened = record.type == "session_open"
-            batch.sessions.append(
-                SessionChange(record.session, opened, record.opened_ns, record.leaf_index, dict(record.request_facts))
-            )
-        elif record.type in ("gap", "erasure"):
-            batch.exchanges.append(_notice(record))
+        add_record(batch, record, stored, self._describe)
 
     def _add_damaged(self, batch: Batch, error: ProofError) -> None:
         """A row that says what is missing, so that a damaged record is not a silent hole; then go on behind it."""
@@ -149,23 +143,38 @@ class Indexer:
             )
         )
 
-    def _exchange(self, record: Sealed, stored: StoredExchange | None) -> ExchangeRow:
-        row = _from_facts(record)
-        if stored is None:
-            gone = "its bytes are gone: erased, or deleted by retention"
-            row.problems.append(gone if record.erased else "the log does not say where its bytes are")
-            return row
-        stored.kind = row.kind
-        stored.leaf_index = record.leaf_index
-        stored.started_ns, stored.ended_ns = record.opened_ns, record.closed_ns
-        try:
-            _describe_into(row, self._describe(stored))
-        except NarrowsError as error:
-            row.problems.append(f"it could not be described: {error}")
-        except Exception as error:  # hostile bytes may find a bug: the exchange must be found all the same
-            log.exception("Exchange %s could not be described", ids.text(row.id))
-            row.problems.append(f"it could not be described: {type(error).__name__}")
+
+
+def add_record(batch: Batch, record: Sealed, stored: StoredExchange | None, describe: Describe) -> None:
+    """Add to a batch what the index holds of one sealed record. The one way from the recording to the index."""
+    if record.type == "exchange":
+        batch.exchanges.append(_exchange(record, stored, describe))
+    elif record.type in ("session_open", "session_close"):
+        opened = record.type == "session_open"
+        batch.sessions.append(
+            SessionChange(record.session, opened, record.opened_ns, record.leaf_index, dict(record.request_facts))
+        )
+    elif record.type in ("gap", "erasure"):
+        batch.exchanges.append(_notice(record))
+
+
+def _exchange(record: Sealed, stored: StoredExchange | None, describe: Describe) -> ExchangeRow:
+    row = _from_facts(record)
+    if stored is None:
+        gone = "its bytes are gone: erased, or deleted by retention"
+        row.problems.append(gone if record.erased else "the log does not say where its bytes are")
         return row
+    stored.kind = row.kind
+    stored.leaf_index = record.leaf_index
+    stored.started_ns, stored.ended_ns = record.opened_ns, record.closed_ns
+    try:
+        _describe_into(row, describe(stored))
+    except NarrowsError as error:
+        row.problems.append(f"it could not be described: {error}")
+    except Exception as error:  # hostile bytes may find a bug: the exchange must be found all the same
+        log.exception("Exchange %s could not be described", ids.text(row.id))
+        row.problems.append(f"it could not be described: {type(error).__name__}")
+    return row
 
 
 def _own_id(leaf_index: int) -> bytes:
@@ -197,6 +206,7 @@ def _from_facts(record: Sealed) -> ExchangeRow:
         connection=_str(asked, "connection"),
         principal=_str(asked, "principal"),
         agent=_str(asked, "agent"),
+        agent_version=_str(asked, "agent_version"),
         service=_str(asked, "service"),
         operation=_str(asked, "operation"),
         action=_str(asked, "action"),
@@ -222,7 +232,14 @@ def _from_facts(record: Sealed) -> ExchangeRow:
         target=_str(asked, "target"),
         facts=rest,
         location=str(record.place),
+        refs=_refs(asked),
     )
+
+
+def _refs(facts: dict[str, object]) -> list[tuple[str, str]]:
+    """The identifiers that the path itself put on record: the lease that was shown."""
+    lease = _str(facts, "lease")
+    return [("lease", lease)] if lease else []
 
 
 def _describe_into(row: ExchangeRow, known: Described) -> None:
@@ -241,6 +258,44 @@ def _describe_into(row: ExchangeRow, known: Described) -> None:
     row.events = known.events
     row.text = known.text
     row.problems += known.problems
+    row.agent = row.agent or known.agent
+    if row.agent == known.agent:
+        row.agent_version = row.agent_version or known.agent_version
+    row.model = known.model
+    if known.refs:
+        row.refs = list(dict.fromkeys([*row.refs, *((str(kind), str(value)) for kind, value in known.refs)]))
+    if known.items:
+        row.items = [_item(item) for item in known.items]
+    if known.findings:
+        row.findings = [asdict(finding) for finding in known.findings]
+    if known.llm:
+        _add_llm(row, known.llm)
+
+
+def _item(item: Item) -> dict[str, Any]:
+    """An item as JSON's types, without what is empty."""
+    found: dict[str, Any] = {"type": item.type, "said_by": item.said_by}
+    for name in ("text", "id", "name"):
+        if value := getattr(item, name):
+            found[name] = value
+    if item.data is not None:
+        found["data"] = item.data
+    if item.error:
+        found["error"] = True
+    return found
+
+
+def _add_llm(row: ExchangeRow, llm: dict[str, Any]) -> None:
+    row.llm = llm
+    usage = llm.get("usage")
+    if isinstance(usage, dict):
+        row.tokens_in, row.tokens_out = _count(usage.get("input")), _count(usage.get("output"))
+    cost = llm.get("cost_usd")
+    row.cost_usd = float(cost) if isinstance(cost, (int, float)) and 0 <= cost < 1e12 else None
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62 else None
 
 
 def _notice(record: Sealed) -> ExchangeRow:

@@ -16,8 +16,8 @@ from typing import Any
 from narrows.record.index import query as q
 from narrows.record.index.schema import FACETS, INDEXED
 
-Estimate = Callable[[q.Match | q.Between | q.InSession], int]
-"""How many exchanges a condition matches: on a facet, on the time, on the session."""
+Estimate = Callable[[q.Match | q.Between | q.InSession | q.Ref], int]
+"""How many exchanges a condition matches: on a facet, on the time, on the session, on a tool or finding."""
 
 _ASK = "EXISTS (SELECT 1 FROM words WHERE words MATCH ? AND words.rowid = x.n)"
 """Asks the full text about one exchange. Not for prefixes: each time, all words that begin so are gone through."""
@@ -115,7 +115,7 @@ def _count(node: q.Node, total: int, estimate: Estimate) -> int:
         return total // 1000 if node.column in INDEXED and not _open(node.pattern) else total
     if isinstance(node, q.Between) and node.column in ("status", "n"):
         return min(estimate(node), total)
-    if isinstance(node, q.InSession):
+    if isinstance(node, (q.InSession, q.Ref)):
         return min(estimate(node), total)
     if isinstance(node, q.Resource):
         return total // 1000
@@ -137,7 +137,7 @@ def _drivable(node: q.Node) -> bool:
         return node.column == "status"
     if isinstance(node, q.Or):
         return all(_drivable(part) for part in node.nodes)
-    return isinstance(node, (q.InSession, q.Resource))
+    return isinstance(node, (q.InSession, q.Resource, q.Ref))
 
 
 def _all(nodes: Sequence[q.Node], driver: int, more: Sequence[Sql] = ()) -> Sql:
@@ -166,6 +166,10 @@ def _sql(node: q.Node, plus: str, *, few: bool = False) -> Sql:
         return Sql(f"{plus}x.session BETWEEN ? AND ?", [node.low, node.high])
     if isinstance(node, q.Resource):
         return _resource(node.pattern, plus)
+    if isinstance(node, q.Ref):
+        found = match("value", node.pattern)
+        named = f"SELECT n FROM refs WHERE kind = ? AND {found.text}"  # noqa: S608
+        return Sql(f"{plus}x.n IN ({named})", [node.kind, *found.values])
     if isinstance(node, q.Text):
         if few and not node.prefix:
             return Sql(_ASK, [_phrase(node)])

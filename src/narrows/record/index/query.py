@@ -7,6 +7,9 @@
 | `user` `agent` | principal, agent program | `user:alice` |
 | `session` | a session's id or its beginning | `session:0193` |
 | `connection` `region` `account` | where it went | `account:123456789012` |
+| `model` | the language model that was asked | `model:claude-*` |
+| `tool` | a tool that a model or agent calls there | `tool:Bash` |
+| `finding` | what was detected there; `finding:*` is anything | `finding:aws-access-key` |
 | `host` `method` `kind` | of the request | `host:*.s3.amazonaws.com` |
 | `resource` | any ARN of the call that contains this; with wildcards, the whole ARN | `resource:customer-exports` |
 | `status` | HTTP status | `status:404`, `status:5*`, `status:[400 TO 599]` |
@@ -70,7 +73,9 @@ TEXT_FIELDS = {
 }
 """Fields that match text, and their columns."""
 NUMBER_FIELDS = {"status": "status", "bytes": "bytes"}
-FIELDS = tuple(sorted([*TEXT_FIELDS, *NUMBER_FIELDS, "session", "resource", "after", "before"]))
+REF_FIELDS = ("model", "tool", "finding")
+"""Fields that match what the index knows as identifiers."""
+FIELDS = tuple(sorted([*TEXT_FIELDS, *NUMBER_FIELDS, *REF_FIELDS, "session", "resource", "after", "before"]))
 
 _MAX_INT = 2**63 - 1
 _UNITS_NS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -154,6 +159,14 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True)
+class Ref:
+    """Any identifier of one kind that the exchange is found by, against a pattern."""
+
+    kind: str
+    pattern: Pattern
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
     """A phrase in the full text; with `prefix`, its last word may go on."""
 
@@ -182,7 +195,7 @@ class Not:
     node: Node
 
 
-Node = Everything | Match | Between | InSession | Resource | Text | And | Or | Not
+Node = Everything | Match | Between | InSession | Resource | Ref | Text | And | Or | Not
 
 
 def parse(query: str, now_ns: int) -> Node:
@@ -300,6 +313,8 @@ class _Builder:
         if field == "session":
             return InSession(*id_range(value.rstrip("*"), position))
         pattern = _pattern(value)
+        if field in REF_FIELDS:
+            return Ref(field, pattern)
         return Resource(pattern) if field == "resource" else Match(TEXT_FIELDS[field], pattern)
 
 

@@ -1,7 +1,11 @@
 """The rows of the index: what is known of an exchange and of a session without opening the recording.
 
+`items`, `refs`, `llm` and `findings` are those of `core.values.Described`, as JSON's types: what is new in the
+exchange, the identifiers that join it to others (kind, value), what a model call says of itself, what was detected.
+
 Times are nanoseconds since the Unix epoch; `first_byte_ns`, `last_byte_ns` and `gateway_ns` are durations
-from the start of the exchange, in nanoseconds. An empty string, zero or -1 means unknown.
+from the start of the exchange, in nanoseconds. An empty string, zero or -1 means unknown; tokens and cost that are
+unknown are None.
 """
 
 from __future__ import annotations
@@ -39,6 +43,8 @@ class ExchangeRow:
     connection: str = ""
     principal: str = ""
     agent: str = ""
+    agent_version: str = ""
+    model: str = ""
     service: str = ""
     operation: str = ""
     action: str = ""
@@ -69,6 +75,13 @@ class ExchangeRow:
     target: str = ""
     parameters: Any = None
     parameters_truncated: bool = False
+    items: list[dict[str, Any]] = field(default_factory=list)
+    refs: list[tuple[str, str]] = field(default_factory=list)
+    llm: dict[str, Any] = field(default_factory=dict)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    cost_usd: float | None = None
     events: list[dict[str, Any]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)

@@ -6,18 +6,24 @@ its value without spelling it out, and the full text gives its hits in the order
 newest fifty of a million.
 
 `exchanges` holds what is filtered and listed; `details` what is only shown; `words` is the full text, contentless:
-the text itself is in the recording. `facets` counts exchanges by value, from which a query's plan is made.
+the text itself is in the recording. `refs` finds exchanges by what joins them, by model, by the tools that they call
+and by what was detected in them; an exchange's own are in `details`. `facets` counts exchanges by value, from which a
+query's plan is made.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from pathlib import Path
 
 from narrows.core.errors import ConfigError
 
-VERSION = 1
+log = logging.getLogger(__name__)
+
+VERSION = 2
+"""Of the tables. An index of an older one is emptied, and the indexer fills it again from the recording."""
 
 FACETS = (
     "service",
@@ -51,6 +57,8 @@ CREATE TABLE exchanges (
     connection TEXT NOT NULL COLLATE NOCASE,
     principal TEXT NOT NULL COLLATE NOCASE,
     agent TEXT NOT NULL COLLATE NOCASE,
+    agent_version TEXT NOT NULL,
+    model TEXT NOT NULL,
     service TEXT NOT NULL COLLATE NOCASE,
     operation TEXT NOT NULL COLLATE NOCASE,
     action TEXT NOT NULL COLLATE NOCASE,
@@ -76,7 +84,10 @@ CREATE TABLE exchanges (
     bytes INTEGER GENERATED ALWAYS AS (bytes_in + bytes_out) VIRTUAL,
     host TEXT NOT NULL COLLATE NOCASE,
     method TEXT NOT NULL COLLATE NOCASE,
-    target TEXT NOT NULL
+    target TEXT NOT NULL,
+    tokens_in INTEGER,
+    tokens_out INTEGER,
+    cost_usd REAL
 );
 CREATE INDEX exchanges_by_session ON exchanges (session);
 CREATE INDEX exchanges_by_leaf ON exchanges (leaf_index);
@@ -90,10 +101,17 @@ CREATE TABLE details (
     events TEXT NOT NULL,
     facts TEXT NOT NULL,
     problems TEXT NOT NULL,
-    location TEXT NOT NULL
+    location TEXT NOT NULL,
+    items TEXT NOT NULL,
+    refs TEXT NOT NULL,
+    llm TEXT NOT NULL,
+    findings TEXT NOT NULL
 );
 CREATE TABLE arns (a INTEGER PRIMARY KEY, arn TEXT NOT NULL UNIQUE COLLATE NOCASE);
 CREATE TABLE touched (a INTEGER NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (a, n)) WITHOUT ROWID;
+CREATE TABLE refs (
+    kind TEXT NOT NULL, value TEXT NOT NULL COLLATE NOCASE, n INTEGER NOT NULL, PRIMARY KEY (value, kind, n)
+) WITHOUT ROWID;
 CREATE VIRTUAL TABLE words USING fts5 (
     text, parameters, target, resources, names, content = '', prefix = '3', tokenize = 'unicode61'
 );
@@ -135,7 +153,7 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     """A connection to the index at `path` (mode 0600). With `write`, tables are made where there are none.
 
     NORMAL: after a power cut the last transactions may be gone, whole; the cursor goes with them, so that they
-    are indexed again. Raises ConfigError for an index of another version.
+    are indexed again. Raises ConfigError for an index that a newer program made.
     """
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
@@ -153,13 +171,31 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
 
 
 def prepare(db: sqlite3.Connection, path: Path) -> None:
-    """Make the tables in an empty database; check the version of one that is not."""
+    """Make the tables in an empty database, and anew in one of an older version."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version == 0:
         db.executescript(f"BEGIN IMMEDIATE;{SCHEMA}PRAGMA user_version={VERSION};COMMIT;")
+    elif version < VERSION:
+        log.warning("%s has schema %d, this program makes %d: it is made again from the recording",
+                    path.name, version, VERSION)  # fmt: skip
+        db.execute("BEGIN IMMEDIATE")
+        make_anew(db)
+        db.execute(f"PRAGMA user_version={VERSION}")
+        db.execute("COMMIT")
     elif version != VERSION:
         raise ConfigError(
             "The index could not be opened",
             f"{path.name} has schema {version}, this program makes {VERSION}",
             "remove it: it is made again from the recording",
         )
+
+
+def make_anew(db: sqlite3.Connection) -> None:
+    """Drop all tables and make them again, empty. Inside the caller's transaction."""
+    names = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'").fetchall()
+    # The full text's own tables go with it.
+    for (name,) in sorted(names, key=lambda row: row[0] != "words"):
+        if name == "words" or not name.startswith("words_"):
+            db.execute(f"DROP TABLE {name}")
+    for statement in filter(str.strip, SCHEMA.split(";\n")):
+        db.execute(statement)

@@ -24,7 +24,7 @@ from narrows.record.index import query as q
 from narrows.record.index import store
 from narrows.record.index.plan import Plan, Sql, condition, plan
 from narrows.record.index.rows import ExchangeRow, Page, SessionRow
-from narrows.record.index.schema import connect
+from narrows.record.index.schema import connect, make_anew
 
 BATCH = 1000
 """Rows of one transaction at most."""
@@ -63,11 +63,14 @@ class Batch:
 
 
 class SqliteIndex:
-    """See the module. Methods raise QueryError, NotFound, AmbiguousIdError, and sqlite3.Error for a broken file."""
+    """See the module. Methods raise QueryError, NotFound, AmbiguousIdError, and sqlite3.Error for a broken file.
 
-    def __init__(self, path: Path) -> None:
+    Without `write`, nothing of the file is changed, not even one of an older version.
+    """
+
+    def __init__(self, path: Path, *, write: bool = True) -> None:
         self._path = path
-        self._writer = connect(path, write=True)
+        self._writer = connect(path, write=write)
         self._lock = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
         self._idle_lock = threading.Lock()
@@ -97,10 +100,15 @@ class SqliteIndex:
         with self._read() as db:
             return int(db.execute("SELECT leaf_index FROM cursor").fetchone()[0])
 
+    def count(self) -> int:
+        """How many rows there are."""
+        with self._read() as db:
+            return int(db.execute("SELECT count(*) FROM exchanges").fetchone()[0])
+
     def rebuild(self) -> None:
         """Empty the index and set the cursor before the first leaf: the indexer then fills it again."""
         with self._write() as db:
-            store.clear(db)
+            make_anew(db)
 
     # Reading
 
@@ -117,7 +125,7 @@ class SqliteIndex:
         """Exchanges that match, in the order in which they started; `desc` is the newest first.
 
         `session` is a session's id or a unique prefix (NotFound, AmbiguousIdError if it is not one). Pages
-        do not shift when exchanges are added. Events, and parameters over 4 KiB, are left out of listings.
+        do not shift when exchanges are added. Events, items, and parameters over 4 KiB, are left out of listings.
         """
         node = self._node(query, session, now_ns)
         after = _position(cursor)
@@ -175,6 +183,35 @@ class SqliteIndex:
             return Sql(f"s.id IN ({matches.text})", matches.values)
         where = chosen.where
         return Sql(f"EXISTS (SELECT 1 FROM exchanges x WHERE x.session = s.id AND {where.text})", where.values)  # noqa: S608
+
+    def by_ref(self, kind: str, value: str, limit: int = 50) -> list[ExchangeRow]:
+        """Exchanges that bear an identifier (`tool_call`, `agent_session`, ...), in the order in which they started.
+
+        For `request`, also those whose own request id it is. What an exchange bears is in its row's `refs`.
+        """
+        with self._read() as db:
+            where = "value = ? AND kind = ? AND value = ? COLLATE BINARY"
+            sql, values = f"SELECT n FROM refs WHERE {where}", [value, kind, value]  # noqa: S608
+            if kind == "request":
+                sql += " UNION SELECT n FROM exchanges WHERE request_id = ?"
+                values.append(value)
+            found = Sql(sql + " ORDER BY n", values)
+            return store.load(db, [n for (n,) in _run(db, found, _limit(limit))], items=True)
+
+    def stories(self, session: str, cursor: str = "", limit: int = 500) -> Page[ExchangeRow]:
+        """A session's exchanges with their items, in the order in which they started: what provenance reads.
+
+        Raises NotFound, AmbiguousIdError.
+        """
+        node = self._node("", session, 0)
+        after = _position(cursor)
+        if after is not None:
+            node = q.And((*_parts(node), q.Between("n", low=after + 1)))
+        limit = _limit(limit)
+        with self._read() as db:
+            keys = [n for (n,) in _run(db, _find(self._plan(db, node, limit), "{n} ASC"), limit + 1)]
+            rows = store.load(db, keys[:limit], items=True)
+        return Page(rows, str(keys[limit - 1]) if len(keys) > limit else "")
 
     def exchange(self, id_or_prefix: str) -> ExchangeRow:
         """One exchange in full, by its id or a prefix that no other has. Raises NotFound, AmbiguousIdError."""
