@@ -1,1 +1,1 @@
-"""Links between exchanges: from an effect back to the prompt that caused it, with the strength of the evidence."""
+"""Why something happened: links between the exchanges of one session, with the strength of their evidence. Pure."""
