@@ -9,6 +9,7 @@ import typer.main
 
 from narrows import __version__
 from narrows.cli import connection, doctor, identity, sessions, show, up, verify
+from narrows.cli.api_key import api_key
 from narrows.cli.connect import connect
 from narrows.cli.run import run as run_command
 
@@ -51,6 +52,7 @@ app.add_typer(session, name="session")
 app.command("whoami")(identity.whoami)
 app.command("lease")(identity.lease)
 app.command("aws-credentials")(identity.credentials)
+app.command("api-key")(api_key)
 app.command("doctor")(doctor.doctor)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from difflib import unified_diff
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -27,6 +27,8 @@ from narrows.cli.connect_plans import FilePlan, Order, Target, plan
 from narrows.cli.context import ConfigOption, DataOption, JsonOption, client_of, settings
 from narrows.cli.render import emit_json, paint, safe
 from narrows.core.errors import ConfigError, NotFound
+from narrows.core.providers import base_path
+from narrows.core.values import Connection
 from narrows.settings import Settings, default_data_dir
 
 
@@ -150,10 +152,12 @@ def _order(agent: str, scope: Scope, where: Where, found: Settings, names: Seque
 
 
 def _target(row: dict[str, Any]) -> Target:
-    return Target(
-        str(row["name"]), str(row["kind"]), str(row.get("provider") or ""), str(row.get("region") or ""),
-        bool(row.get("fail_closed")),
-    )  # fmt: skip
+    name, kind, provider = str(row["name"]), str(row["kind"]), str(row.get("provider") or "")
+    base = ""
+    if kind == "llm":
+        known = cast(Literal["anthropic"], provider)  # the gateway answered with it: it is one of the schema's
+        base = base_path(Connection(name, kind="llm", provider=known, endpoint=str(row.get("endpoint") or "")))
+    return Target(name, kind, provider, str(row.get("region") or ""), bool(row.get("fail_closed")), base)
 
 
 def _address(host: str) -> str:

@@ -6,6 +6,7 @@ secret: where an agent needs a key, it gets the command that prints a lease.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -72,6 +73,8 @@ class Target:
     provider: str = ""
     region: str = ""
     fail_closed: bool = False
+    base: str = ""
+    """Of an llm connection: the path below the gateway that its provider's SDKs take as their base URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,11 @@ class Order:
         words = ["hook", self.agent, *(["--event", event] if event else [])]
         words += ["--fail-closed"] if self.fail_closed else []
         return shlex.join(self.command(*words, connections=[one.name for one in self.targets]))
+
+    def key(self, model: Target) -> list[str]:
+        """The command that prints the model's lease, in the session of the agent's hooks."""
+        names = [model.name, *(one.name for one in self.targets if one is not model)]
+        return self.command("api-key", "--agent", self.agent, connections=names)
 
     def model(self, *providers: str) -> Target | None:
         """The llm connection, which must be one, and of a provider that the agent speaks. Raises ConfigError."""
@@ -155,6 +163,11 @@ def plan(order: Order) -> Plan:
     }
     made = makers[order.agent](order)
     _aws(order, made)
+    if not order.targets:
+        made.notes.append(
+            "no connection is named: the hooks use the only one that is registered; with none or several they record "
+            "nothing"
+        )
     return made
 
 
@@ -183,8 +196,8 @@ def _aws(order: Order, made: Plan) -> None:
         edits.append(Edit("text", (name,), "\n".join(lines) + "\n"))
     made.files.append(FilePlan(aws_config(order.where), "ini", tuple(edits)))
     names = ", ".join(profile(order, one) for one in targets)
-    if order.agent == "claude-code":
-        made.notes.append(f"commands that Claude Code runs use the AWS profile {profile(order, targets[0])}")
+    if order.agent in ("claude-code", "opencode"):
+        made.notes.append(f"commands that {order.agent} runs use the AWS profile {profile(order, targets[0])}")
     else:
         made.notes.append(
             f"AWS commands use the gateway with AWS_PROFILE={profile(order, targets[0])} in the environment that the "
@@ -234,12 +247,11 @@ def _claude(order: Order) -> Plan:
     model = order.model("anthropic")
     environment = {}
     if model is not None:
-        environment["ANTHROPIC_BASE_URL"] = f"{order.gateway}/llm/{model.name}"
+        environment["ANTHROPIC_BASE_URL"] = order.gateway + model.base
         environment["CLAUDE_CODE_PROPAGATE_TRACEPARENT"] = "1"
         if order.gateway.startswith("https:"):
             environment["NODE_EXTRA_CA_CERTS"] = order.ca
-        helper = order.command("lease", model.name, "--agent", "claude-code", "--key-only")
-        edits.append(Edit("member", ("apiKeyHelper",), shlex.join(helper)))
+        edits.append(Edit("member", ("apiKeyHelper",), shlex.join(order.key(model))))
         notes.append(
             "ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN in the environment goes before the lease: unset them; "
             "the gateway refuses any key that is not a lease"
@@ -270,10 +282,10 @@ def _codex(order: Order) -> Plan:
     if model is not None and order.scope == "project":
         made.notes.append("Codex takes no provider from a project: run this command with --user for the model's calls")
     elif model is not None:
-        helper = order.command("lease", model.name, "--agent", "codex", "--key-only")
+        helper = order.key(model)
         provider = {
             "name": "Narrows",
-            "base_url": f"{order.gateway}/llm/{model.name}/v1",
+            "base_url": order.gateway + model.base,
             "wire_api": "responses",
             "supports_websockets": False,
             "auth": {"command": helper[0], "args": helper[1:], "timeout_ms": 10000, "refresh_interval_ms": 300000},
@@ -335,22 +347,40 @@ def _copilot(order: Order) -> Plan:
 
 _OPENCODE = {
     "anthropic": ("anthropic", "/v1", "ANTHROPIC_API_KEY"),
-    "openai": ("openai", "/v1", "OPENAI_API_KEY"),
+    "openai": ("openai", "", "OPENAI_API_KEY"),
     "gemini": ("google", "/v1beta", "GOOGLE_GENERATIVE_AI_API_KEY"),
 }
-"""opencode's name of a provider, what follows the connection in its base URL, and the variable of its key."""
+"""opencode's name of a provider, what its base URL has after that of the provider's SDKs, and the variable of its key."""
+
+
+def filled(order: Order) -> str:
+    """opencode's plugin with the hook's command and the environment of its shell. Raises ConfigError."""
+    aws = [one for one in order.targets if one.kind == "aws"]
+    environment = {"AWS_PROFILE": profile(order, aws[0])} if aws else {}
+    text = order.plugin
+    for line, new in (
+        (_HOOK_LINE, f"const HOOK = {json.dumps(shlex.split(order.hook()))}"),
+        (_ENVIRONMENT_LINE, f"const ENVIRONMENT = {json.dumps(environment)}"),
+    ):
+        if text.count(line) != 1:
+            raise ConfigError("Nothing was changed", f"the plugin has no line {line!r}", "install narrows anew")
+        text = text.replace(line, new)
+    return text
+
+
+_HOOK_LINE = 'const HOOK = ["narrows", "hook", "opencode"]'
+_ENVIRONMENT_LINE = "const ENVIRONMENT = {}"
 
 
 def _opencode(order: Order) -> Plan:
     made = Plan()
-    made.files.append(
-        FilePlan(place("opencode", order.scope, "plugin", order.where), "whole", (Edit("text", (), order.plugin),))
-    )
+    plugin = place("opencode", order.scope, "plugin", order.where)
+    made.files.append(FilePlan(plugin, "whole", (Edit("text", (), filled(order)),)))
     model = order.model("anthropic", "openai", "gemini", "openai-compatible")
     if model is not None:
         path = place("opencode", order.scope, "config", order.where)
-        name, suffix, variable = _OPENCODE.get(model.provider, ("narrows", "/v1", "OPENAI_API_KEY"))
-        url = f"{order.gateway}/llm/{model.name}{suffix}"
+        name, suffix, variable = _OPENCODE.get(model.provider, ("narrows", "", "OPENAI_API_KEY"))
+        url = order.gateway + model.base + suffix
         if name == "narrows":
             whole = {
                 "npm": "@ai-sdk/openai-compatible",
@@ -363,7 +393,9 @@ def _opencode(order: Order) -> Plan:
         else:
             edits = (Edit("member", ("provider", name, "options", "baseURL"), url),)
         made.files.append(FilePlan(path, "json", edits))
-        lease = shlex.join(order.command("lease", model.name, "--agent", "opencode", "--key-only"))
-        made.notes.append(f'opencode takes the key from its environment: export {variable}="$({lease})"')
+        made.notes.append(
+            "opencode takes its key from the environment: start it as "
+            f"`narrows run --connection {model.name} -- opencode`, or put a lease in {variable}"
+        )
         made.notes.append("a project's opencode.json goes before the user's, and can name another address")
     return made

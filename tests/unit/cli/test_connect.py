@@ -27,6 +27,7 @@ NARROWS = "/opt/narrows/bin/narrows"
 PROD = {"name": "prod", "kind": "aws", "region": "eu-west-1", "provider": "", "fail_closed": False}
 CLAUDE = {"name": "claude", "kind": "llm", "region": "", "provider": "anthropic", "fail_closed": False}
 GPT = {**CLAUDE, "name": "gpt", "provider": "openai"}
+GROQ = {**GPT, "name": "groq", "provider": "openai-compatible", "endpoint": "https://api.example/openai/v1"}
 STRICT = {**PROD, "name": "strict", "fail_closed": True}
 
 
@@ -46,8 +47,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def rows(api: Any) -> Any:
-    """The gateway knows four connections."""
-    for row in (PROD, CLAUDE, GPT, STRICT):
+    """The gateway knows five connections."""
+    for row in (PROD, CLAUDE, GPT, GROQ, STRICT):
         api.answers[f"GET /connections/{row['name']}"] = (200, row)
     return api
 
@@ -117,7 +118,7 @@ def test_what_was_there_is_kept_where_only_its_owner_reads(home: Path) -> None:
     assert [stat.S_IMODE(one.stat().st_mode) for one in (data, kept.parent, kept)] == [0o700, 0o700, 0o600]
 
 
-@pytest.mark.parametrize("agent", ["cursor", "claude-code", "codex", "gemini", "copilot"])
+@pytest.mark.parametrize("agent", ["cursor", "claude-code", "codex", "gemini", "copilot", "opencode"])
 @pytest.mark.parametrize("scope", ["--user", "--project"])
 def test_files_and_directories_that_were_made_are_gone_again(home: Path, agent: str, scope: str) -> None:
     before = tree(home)
@@ -127,15 +128,15 @@ def test_files_and_directories_that_were_made_are_gone_again(home: Path, agent: 
     assert tree(home) == before
 
 
-@pytest.mark.parametrize("agent", ["cursor", "claude-code", "codex", "gemini", "copilot"])
+@pytest.mark.parametrize("agent", ["cursor", "claude-code", "codex", "gemini", "copilot", "opencode"])
 @pytest.mark.parametrize("scope", ["--user", "--project"])
 def test_no_token_and_no_key_is_written(home: Path, rows: Any, agent: str, scope: str) -> None:
-    model = {"claude-code": "claude", "codex": "gpt", "copilot": "gpt"}.get(agent)
+    model = {"claude-code": "claude", "codex": "gpt", "copilot": "gpt", "opencode": "claude"}.get(agent)
     names = ["--connection", "prod"] + (["--connection", model] if model else [])
     assert main(["connect", agent, scope, *names, "--yes"]) == 0
     for _, content in tree(home).values():
         assert b"t" * 43 not in content
-        assert b"Bearer" not in content and b"api_key" not in content
+        assert b"Bearer" not in content and b"nrw1" not in content
     if scope == "--project":
         assert all(name.startswith(("work", ".aws")) for name in tree(home))
 
@@ -149,7 +150,9 @@ def test_claude_code_gets_model_hooks_and_profile(home: Path, rows: Any, capsys:
         "CLAUDE_CODE_PROPAGATE_TRACEPARENT": "1",
         "AWS_PROFILE": "narrows-prod-claude-code",
     }
-    assert found["apiKeyHelper"] == f"{NARROWS} lease claude --agent claude-code --key-only {data}"
+    assert found["apiKeyHelper"] == (
+        f"{NARROWS} api-key --agent claude-code --connection claude --connection prod {data}"
+    )
     hook = f"{NARROWS} hook claude-code --connection claude --connection prod {data}"
     assert found["hooks"]["PreToolUse"] == [{"hooks": [{"type": "command", "command": hook, "timeout": 30}]}]
     assert (home / ".aws" / "config").read_text() == (
@@ -178,7 +181,7 @@ def test_codex_gets_a_provider_whose_key_is_a_command(
         "supports_websockets": False,
         "auth": {
             "command": NARROWS,
-            "args": ["lease", "gpt", "--agent", "codex", "--key-only", "--data", str(home.parent / "data")],
+            "args": ["api-key", "--agent", "codex", "--connection", "gpt", "--data", str(home.parent / "data")],
             "timeout_ms": 10000,
             "refresh_interval_ms": 300000,
         },
@@ -248,6 +251,24 @@ def test_what_cannot_be_had_is_refused_and_nothing_is_written(
 def test_a_connection_that_is_not_there_is_said(home: Path, rows: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["connect", "cursor", "--connection", "none", "--yes"]) == 1
     assert "There is no such thing" in capsys.readouterr().err
+
+
+def test_opencode_gets_its_plugin_and_provider(home: Path, rows: Any) -> None:
+    names = ["--connection", "claude", "--connection", "strict"]
+    assert main(["connect", "opencode", *names, "--yes"]) == 0
+    folder = home / ".config" / "opencode"
+    text = (folder / "plugin" / "narrows.js").read_text()
+    hook = ["hook", "opencode", "--fail-closed", *names, "--data", str(home.parent / "data")]
+    assert f"const HOOK = {json.dumps([NARROWS, *hook])}\n" in text
+    assert 'const ENVIRONMENT = {"AWS_PROFILE": "narrows-strict-opencode"}\n' in text
+    found = json.loads((folder / "opencode.json").read_text())
+    assert found == {"provider": {"anthropic": {"options": {"baseURL": "http://127.0.0.1:8470/llm/claude/v1"}}}}
+
+
+def test_opencode_gets_another_host_as_a_provider_of_its_own(home: Path, rows: Any) -> None:
+    assert main(["connect", "opencode", "--project", "--connection", "groq", "--yes"]) == 0
+    found = json.loads((home / "work" / "opencode.json").read_text())["provider"]["narrows"]
+    assert found["options"] == {"baseURL": "http://127.0.0.1:8470/llm/groq/v1", "apiKey": "{env:OPENAI_API_KEY}"}
 
 
 def test_other_options_are_as_if_the_first_run_had_not_been(home: Path, rows: Any) -> None:
@@ -531,7 +552,7 @@ def test_variables_move_the_users_own_places_only() -> None:
 def test_every_agent_has_a_plan_and_paths_with_spaces_are_quoted(agent: str, scope: Scope) -> None:
     order = Order(
         agent, scope, where("darwin"), "/Applications/My Tools/narrows", "http://127.0.0.1:8470",
-        (Target("prod", "aws"),), data="/Users/me/Library/Application Support/other", plugin="x",
+        (Target("prod", "aws"),), data="/Users/me/Library/Application Support/other", plugin=connect._plugin(),
     )  # fmt: skip
     made = plan(order)
     for one in made.files:
