@@ -11,6 +11,7 @@ from narrows import __version__
 from narrows.cli import connection, doctor, identity, sessions, show, up, verify
 from narrows.cli.api_key import api_key
 from narrows.cli.connect import connect
+from narrows.cli.hook_command import hook
 from narrows.cli.run import run as run_command
 
 app = typer.Typer(
@@ -52,6 +53,7 @@ app.add_typer(session, name="session")
 app.command("whoami")(identity.whoami)
 app.command("lease")(identity.lease)
 app.command("aws-credentials")(identity.credentials)
+app.command("hook")(hook)
 app.command("api-key")(api_key)
 app.command("doctor")(doctor.doctor)
 

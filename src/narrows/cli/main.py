@@ -7,11 +7,14 @@ its command's own.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+
+TYPE_CHECKING = False  # as a checker sees it; `typing` alone would cost a hook 8 ms
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 DONE, NO, WRONG_USE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
-_FAST = {"aws-credentials": "narrows.cli.aws_credentials"}
+_FAST = {"aws-credentials": "narrows.cli.aws_credentials", "hook": "narrows.cli.hook"}
 """Commands that agents start often: each is a module with `main(arguments) -> int` that imports almost
 nothing. They are dispatched before the command-line library is loaded."""
 

@@ -101,8 +101,10 @@ def _verdict(out: Described, response: Message) -> None:
         out.error_code = clean(shown(value["decision"])[:64])
         out.error_message = clean(shown(value.get("reason"))[:2000])
     elif response.status >= 400:
+        told = value.get("error")
+        value = told if isinstance(told, dict) else value
         out.error_code = clean(shown(value.get("code"))[:64])
-        out.error_message = clean(shown(value.get("title") or value.get("detail") or value.get("message"))[:2000])
+        out.error_message = clean(shown(value.get("what") or value.get("title") or value.get("message"))[:2000])
 
 
 def _otlp(out: Described, request: Message, response: Message, facts: dict[str, object], cut: bool) -> None:

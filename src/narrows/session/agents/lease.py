@@ -29,8 +29,10 @@ def describe(told: Told, request: Message, response: Message, facts: dict[str, o
             told.out.parameters[name] = value if isinstance(value, int) else value[:256]
     told.ref("lease", given.get("access_key_id") or facts.get("issued"))
     if response.status >= 400:
-        told.out.error_code = shown(given.get("code") or given.get("error"))[:64]
-        told.out.error_message = shown(given.get("reason") or given.get("title") or given.get("message"))[:2000]
+        error = given.get("error")
+        given = error if isinstance(error, dict) else given
+        told.out.error_code = shown(given.get("code"))[:64]
+        told.out.error_message = ": ".join(shown(given[name]) for name in ("what", "why") if given.get(name))[:2000]
     tree = tree_of(facts, request)
     if not tree:
         told.notice(f"a lease for {shown(asked.get('connection'))[:64] or 'a connection'}")

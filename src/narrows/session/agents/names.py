@@ -14,7 +14,7 @@ AGENTS = ("cursor", "claude-code", "codex", "gemini", "copilot", "opencode")
 UNKNOWN = "event"
 """The name of an event that does not tell its own."""
 
-SESSION_KEYS = ("conversation_id", "session_id", "sessionId", "sessionID", "thread_id")
+SESSION_KEYS = ("conversation_id", "session_id", "sessionId", "sessionID", "thread-id")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 
 

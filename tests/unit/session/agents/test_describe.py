@@ -71,7 +71,8 @@ def test_every_event_is_understood(agent: str, name: str) -> None:
 
 EXPECTED: dict[tuple[str, str], list[tuple[str, str, str]]] = {
     ("cursor", "beforeSubmitPrompt"): [
-        ("prompt", "List the buckets of the shop and tell me which is public", ""), ("context", "", ""), ("context", "", ""),
+        ("prompt", "List the buckets of the shop and tell me which is public", ""),
+        ("context", "", ""), ("context", "", ""),
     ],
     ("cursor", "preToolUse"): [
         ("tool_call", "aws s3api list-buckets", "0f9c7f5e-7f0a-4b52-8d51-1f6f1f6f6a10"),
