@@ -1,267 +1,307 @@
-"""Conversations with the scripted model, by the vendors' own clients: what was said is what the record says.
+"""Conversations with models as agents hold them: each call sends the whole history, each thing is told once.
 
-Each conversation is one task in two calls: the model wants a command, its result comes back, and it is done. The same
-items must come out of every API, streaming and not, and nothing of the history a second time.
+Every conversation is a list of turns, written down with what must come out of each. The shapes are those that Claude
+Code, Codex, opencode, Gemini CLI and mini-swe-agent were seen or are documented to send.
 """
 
 from __future__ import annotations
 
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import base64
+import io
+import json
+import zipfile
+from collections import Counter
+from hashlib import sha256
 from typing import Any
 
-import anthropic
-import openai
 import pytest
-from google import genai
-from google.genai import types
-from tests.kit.model import Call, ModelServer, Received, Script, Turn, served
-from tests.kit.modelcalls import http
+from tests.kit.modelcalls import call, http, sse
 
-from narrows.core.values import Described, Item, StoredExchange
-from narrows.session.llm import openai_socket
+from narrows.core.values import Described, StoredExchange
+from narrows.session.aws.describe import AwsDescriber
+from narrows.session.aws.models import Models
 from narrows.session.llm.describe import LlmDescriber
-from narrows.session.llm.route import route
 
-COMMAND = "aws s3 ls | sort"
-TASK = Script(
-    [
-        Turn("I will look.", (Call(shell=COMMAND),), thinking="Which buckets are there?"),
-        Turn("There are two buckets:\n```python\nBUCKETS = ['one', 'two']\n```\n"),
+CODE = 'def handler(event, context):\n    return {"statusCode": 200}\n'
+SESSION = "6d1f3d1c-8f7f-4b57-9c5a-0c8d4f0e2a11"
+
+
+def told(*described: Described) -> list[tuple[str, str, str]]:
+    """(type, id, text) of all items of calls in their order, without system text and what the agent put in."""
+    items = [item for out in described for item in out.items if item.type not in ("system", "context")]
+    return [(item.type, item.id, item.text) for item in items]
+
+
+def refs(out: Described, kind: str) -> set[str]:
+    return {value for name, value in out.refs if name == kind}
+
+
+def messages_stream(at: int, *blocks: dict[str, Any], reason: str = "tool_use") -> bytes:
+    """An Anthropic stream; a block's input is split in the middle of everything."""
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": {"id": f"msg_{at}", "model": "claude-sonnet-4-5", "usage": {}}},
+        {"type": "ping"},
     ]
-)
-SCHEMA: dict[str, Any] = {"type": "object", "properties": {"command": {"type": "string"}}, "required": ["command"]}
-FIRST = [
-    ("request", "system", "Be brief."),
-    ("request", "prompt", "which buckets?"),
-    ("response", "thinking", "Which buckets are there?"),
-    ("response", "answer", "I will look."),
-    ("response", "command", COMMAND),
-]
-SECOND = [
-    ("request", "tool_result", "one\ntwo"),
-    ("response", "answer", "There are two buckets:\n```python\nBUCKETS = ['one', 'two']\n```\n"),
-    ("response", "code", "BUCKETS = ['one', 'two']"),
-]
+    for index, given in enumerate(blocks):
+        block = dict(given)
+        deltas: list[dict[str, Any]] = []
+        if block["type"] == "text":
+            text, block["text"] = block["text"], ""
+            deltas = [{"type": "text_delta", "text": text[i : i + 3]} for i in range(0, len(text), 3)]
+        if block["type"] == "tool_use":
+            raw, block["input"] = json.dumps(block["input"]), {}
+            deltas = [{"type": "input_json_delta", "partial_json": raw[i : i + 5]} for i in range(0, len(raw), 5)]
+        events.append({"type": "content_block_start", "index": index, "content_block": block})
+        events += [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
+        events += [{"type": "ping"}, {"type": "content_block_stop", "index": index}]
+    events.append({"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {"output_tokens": 9}})
+    return sse([*events, {"type": "message_stop"}])
 
 
-def of(entry: Received) -> Described:
-    """The description of one request of the server's ledger, as it would have been recorded."""
-    line = f"{entry.method} {entry.target} HTTP/1.1"
-    headers = {name: value for name, value in entry.headers if name.lower() not in ("content-length", "host")}
-    way = route(entry.method.encode(), entry.target.encode())
-    stream = entry.sent.startswith((b"data:", b"event:"))
-    return LlmDescriber()(
-        StoredExchange(
-            b"",
-            b"",
-            "llm.message",
-            request=http(line, {"Host": "model.test", **headers}, entry.body),
-            response=http(
-                f"HTTP/1.1 {entry.status} X",
-                {"Content-Type": "text/event-stream" if stream else "application/json"},
-                entry.sent,
-                chunks=7 if stream else 0,
-            ),
-            request_facts={"service": "openai", "operation": way.operation, "protocol": way.protocol},
-            response_facts={"outcome": "complete", "status": entry.status},
-        )
+class ClaudeCode:
+    """The client's side of one conversation."""
+
+    def __init__(self) -> None:
+        self.history: list[dict[str, Any]] = []
+        self.calls = 0
+
+    def turn(self, content: list[dict[str, Any]], *blocks: dict[str, Any], reason: str = "tool_use") -> Described:
+        self.history.append({"role": "user", "content": content})
+        asked = {
+            "model": "claude-sonnet-4-5",
+            "system": [{"type": "text", "text": "x-anthropic-billing-header: cc_version=2.1.197;"}],
+            "messages": self.history,
+            "metadata": {"user_id": json.dumps({"device_id": "d", "account_uuid": "", "session_id": SESSION})},
+            "stream": True,
+        }
+        self.calls += 1
+        headers = {"User-Agent": "claude-cli/2.1.197 (external, sdk-cli)", "X-Claude-Code-Session-Id": SESSION}
+        stream = messages_stream(self.calls, *blocks, reason=reason)
+        out = LlmDescriber()(call(asked, stream, path="/v1/messages?beta=true", request_headers=headers, chunks=23))
+        self.history.append({"role": "assistant", "content": list(blocks)})
+        assert out.problems == [] and refs(out, "agent_session") == {SESSION} and out.agent == "claude-code"
+        return out
+
+
+def result(identifier: str, text: str, *, error: bool = False) -> dict[str, Any]:
+    return {"type": "tool_result", "tool_use_id": identifier, "content": text, "is_error": error}
+
+
+def test_claude_code_writes_a_function_and_deploys_it(tmp_path_factory: pytest.TempPathFactory) -> None:
+    agent = ClaudeCode()
+    command = "zip f.zip lambda_function.py && aws lambda create-function --function-name f --zip-file fileb://f.zip"
+    first = agent.turn(
+        [
+            {"type": "text", "text": "<system-reminder>\nAs you answer...\n</system-reminder>"},
+            {"type": "text", "text": "Deploy a function that says 200"},
+        ],
+        {"type": "text", "text": "I will write it."},
+        {
+            "type": "tool_use",
+            "id": "toolu_1",
+            "name": "Write",
+            "input": {"file_path": "/w/lambda_function.py", "content": CODE},
+        },
     )
-
-
-def said(items: list[Item]) -> list[tuple[str, str, str]]:
-    return [(item.said_by, item.type, item.text) for item in items if item.type != "tool_call"]
-
-
-def states(entries: list[Received]) -> None:
-    """Both calls say what the script says, and the tool's call and result are joined by one id."""
-    first, second = map(of, entries)
-    assert said(first.items) == FIRST
-    assert said(second.items) == SECOND
-    assert first.problems == second.problems == []
-    [call] = [item for item in first.items if item.type == "tool_call"]
-    [result] = [item for item in second.items if item.type == "tool_result"]
-    assert call.id
-    assert call.id == result.id
-    assert call.data == {"command": COMMAND}
-    for out in (first, second):
-        assert ("tool_call", call.id) in out.refs
-        assert out.llm["usage"]["input"] > 0
-        assert out.llm["usage"]["output"] > 0
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_messages(stream: bool) -> None:
-    tools: Any = [{"name": "Bash", "input_schema": SCHEMA}]
-    messages: list[Any] = [{"role": "user", "content": "which buckets?"}]
-    with served(TASK) as server, anthropic.Anthropic(base_url=server.url, api_key="k") as client:
-
-        def ask() -> Any:
-            given: Any = {"model": "m", "max_tokens": 9, "system": "Be brief.", "messages": messages, "tools": tools}
-            if not stream:
-                return client.messages.create(**given)
-            with client.messages.stream(**given) as events:
-                return events.get_final_message()
-
-        answer = ask()
-        result = {"type": "tool_result", "tool_use_id": answer.content[-1].id, "content": "one\ntwo"}
-        messages += [{"role": "assistant", "content": answer.content}, {"role": "user", "content": [result]}]
-        ask()
-        states(list(server.received))
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_chat(stream: bool) -> None:
-    tools: Any = [{"type": "function", "function": {"name": "bash", "parameters": SCHEMA}}]
-    messages: list[Any] = [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "which buckets?"},
+    second = agent.turn(
+        [result("toolu_1", "File created"), {"type": "text", "text": "<system-reminder>todo</system-reminder>"}],
+        {"type": "tool_use", "id": "toolu_2", "name": "Bash", "input": {"command": command, "description": "Deploys"}},
+    )
+    third = agent.turn(
+        [result("toolu_2", '{"FunctionName": "f"}')], {"type": "text", "text": "Done."}, reason="end_turn"
+    )
+    assert told(first, second, third) == [
+        ("prompt", "", "Deploy a function that says 200"),
+        ("answer", "", "I will write it."),
+        ("tool_call", "toolu_1", "/w/lambda_function.py"),
+        ("file_edit", "toolu_1", CODE),
+        ("tool_result", "toolu_1", "File created"),
+        ("tool_call", "toolu_2", command),
+        ("command", "toolu_2", command),
+        ("tool_result", "toolu_2", '{"FunctionName": "f"}'),
+        ("answer", "", "Done."),
     ]
-    with served(TASK) as server, openai.OpenAI(base_url=f"{server.url}/v1", api_key="k") as client:
+    assert refs(first, "tool_call") == {"toolu_1"} and refs(second, "tool_call") == {"toolu_1", "toolu_2"}
 
-        def ask() -> Any:
-            given: Any = {"model": "m", "messages": messages, "tools": tools}
-            if not stream:
-                return client.chat.completions.create(**given).choices[0].message
-            with client.chat.completions.stream(**given, stream_options={"include_usage": True}) as events:
-                return events.get_final_completion().choices[0].message
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("lambda_function.py", CODE)
+    body = json.dumps({"FunctionName": "f", "Code": {"ZipFile": base64.b64encode(packed.getvalue()).decode()}})
+    facts: dict[str, object] = {
+        "service": "lambda",
+        "operation": "CreateFunction",
+        "protocol": "rest-json",
+        "region": "eu-west-1",
+    }
+    exchange = StoredExchange(
+        b"",
+        b"",
+        "aws.call",
+        request=http("POST /2015-03-31/functions HTTP/1.1", {"Host": "h"}, body.encode()),
+        response=http("HTTP/1.1 201 Created", {}, b"{}"),
+        request_facts=facts,
+    )
+    deployed = AwsDescriber(Models(tmp_path_factory.mktemp("models")))(exchange)
+    digest = sha256(CODE.encode()).hexdigest()
+    assert digest in refs(first, "file") & refs(deployed, "file")
+    assert not refs(second, "file") & refs(deployed, "file")
 
-        answer = ask()
-        calls = [call.model_dump(mode="json") for call in answer.tool_calls]
-        messages += [
-            {"role": "assistant", "content": answer.content, "tool_calls": calls},
-            {"role": "tool", "tool_call_id": calls[0]["id"], "content": "one\ntwo"},
+
+def test_claude_code_fails_is_interrupted_and_goes_on() -> None:
+    agent = ClaudeCode()
+    first = agent.turn(
+        [{"type": "text", "text": "Look at a and b"}],
+        {"type": "tool_use", "id": "toolu_1", "name": "Read", "input": {"file_path": "/a"}},
+        {"type": "tool_use", "id": "toolu_2", "name": "Read", "input": {"file_path": "/b"}},
+    )
+    second = agent.turn(
+        [
+            result("toolu_1", "A"),
+            result("toolu_2", "File does not exist.", error=True),
+            {"type": "text", "text": "[Request interrupted by user]"},
+            {"type": "text", "text": "Only a, please"},
+        ],
+        {"type": "text", "text": "It says A."},
+        reason="end_turn",
+    )
+    assert told(first, second) == [
+        ("prompt", "", "Look at a and b"),
+        ("tool_call", "toolu_1", "/a"),
+        ("file_read", "toolu_1", ""),
+        ("tool_call", "toolu_2", "/b"),
+        ("file_read", "toolu_2", ""),
+        ("tool_result", "toolu_1", "A"),
+        ("tool_result", "toolu_2", "File does not exist."),
+        ("prompt", "", "[Request interrupted by user]"),
+        ("prompt", "", "Only a, please"),
+        ("answer", "", "It says A."),
+    ]
+
+
+def test_codex_sends_its_items_again() -> None:
+    items: list[dict[str, Any]] = [
+        {
+            "type": "message",
+            "role": "user",
+            "content": [{"type": "input_text", "text": "<environment_context>\n<cwd>/w</cwd>\n</environment_context>"}],
+        },
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Which buckets are there?"}]},
+    ]
+    metadata = json.dumps({"session_id": "s-1", "thread_id": "s-1", "turn_id": "turn-1"})
+    headers = {
+        "User-Agent": "codex_exec/0.169.0 (Debian 12.0.0; x86_64)",
+        "session-id": "s-1",
+        "thread-id": "s-1",
+        "x-codex-turn-metadata": metadata,
+    }
+
+    def turn(number: int, *output: dict[str, Any]) -> Described:
+        asked = {"model": "gpt-5-codex", "instructions": "You are Codex", "input": list(items), "stream": True}
+        response = {"id": f"resp_{number}", "model": "gpt-5-codex", "output": list(output), "status": "completed"}
+        usage = {"input_tokens": 100, "input_tokens_details": {"cached_tokens": 60}, "output_tokens": 5}
+        events: list[dict[str, Any]] = [
+            {"type": "response.created", "response": {"id": f"resp_{number}"}},
+            *({"type": "response.output_item.done", "output_index": i, "item": item} for i, item in enumerate(output)),
+            {"type": "response.completed", "response": response | {"usage": usage}},
         ]
-        ask()
-        states(list(server.received))
+        items.extend(output)
+        exchange = call(
+            asked,
+            sse(events),
+            protocol="openai-responses",
+            operation="responses",
+            path="/v1/responses",
+            request_headers=headers,
+        )
+        return LlmDescriber()(exchange)
+
+    arguments = json.dumps({"cmd": "aws s3 ls"})
+    first = turn(
+        1, {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "exec_command", "arguments": arguments}
+    )
+    items.append({"type": "function_call_output", "call_id": "call_1", "output": "2026-01-01 logs"})
+    second = turn(
+        2,
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "One: logs."}]},
+    )
+    assert told(first, second) == [
+        ("prompt", "", "Which buckets are there?"),
+        ("tool_call", "call_1", "aws s3 ls"),
+        ("command", "call_1", "aws s3 ls"),
+        ("tool_result", "call_1", "2026-01-01 logs"),
+        ("answer", "", "One: logs."),
+    ]
+    for out in (first, second):
+        assert (out.agent, out.agent_version, out.model) == ("codex", "0.169.0", "gpt-5-codex")
+        assert refs(out, "agent_session") == {"s-1"} and refs(out, "turn") == {"turn-1"}
+        assert out.llm["cost_usd"] == pytest.approx((40 * 1.25 + 60 * 0.125 + 5 * 10) / 1e6)
 
 
-@pytest.mark.parametrize("stored", [False, True])
-@pytest.mark.parametrize("stream", [False, True])
-def test_responses(stream: bool, stored: bool) -> None:
-    tools: Any = [{"type": "function", "name": "bash", "parameters": SCHEMA, "strict": False}]
-    history: list[Any] = [{"role": "user", "content": "which buckets?"}]
-    with served(TASK) as server, openai.OpenAI(base_url=f"{server.url}/v1", api_key="k") as client:
+def test_opencode_asks_for_a_title_and_then_works() -> None:
+    headers = {"User-Agent": "opencode/1.18.33 ai-sdk/provider-utils/3.0.17 runtime/bun/1.3.2", "x-session-id": "ses_1"}
 
-        def ask(previous: str | None) -> Any:
-            given: Any = {"model": "m", "input": history, "tools": tools, "instructions": "Be brief."}
-            if previous:
-                given["previous_response_id"] = previous
-            if not stream:
-                return client.responses.create(**given)
-            with client.responses.stream(**given) as events:
-                return events.get_final_response()
+    def turn(asked: dict[str, Any], *chunks: dict[str, Any]) -> Described:
+        events = [{"id": "chatcmpl-1", "model": "m1", "choices": [{"index": 0, "delta": c}]} for c in chunks]
+        events.append(
+            {"id": "chatcmpl-1", "model": "m1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+        )
+        stream = sse(events, named=False) + b"data: [DONE]\n\n"
+        exchange = call(asked, stream, protocol="openai-chat", operation="chat.completions", request_headers=headers)
+        return LlmDescriber()(exchange)
 
-        answer = ask(None)
-        result = {"type": "function_call_output", "call_id": answer.output[-1].call_id, "output": "one\ntwo"}
-        made = [item.model_dump(mode="json") for item in answer.output]
-        history = [result] if stored else [*history, *made, result]
-        ask(answer.id if stored else None)
-        states(list(server.received))
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_generate_content(stream: bool) -> None:
-    declared = types.FunctionDeclaration(name="run_shell_command", parameters_json_schema=SCHEMA)
-    tools: Any = [types.Tool(function_declarations=[declared])]
-    config = types.GenerateContentConfig(tools=tools, system_instruction="Be brief.")
-    history: list[Any] = [types.Content(role="user", parts=[types.Part(text="which buckets?")])]
-    with served(TASK) as server:
-        client = genai.Client(api_key="k", http_options=types.HttpOptions(base_url=server.url))
-
-        def ask() -> list[Any]:
-            if stream:
-                chunks = list(client.models.generate_content_stream(model="m", contents=history, config=config))
-            else:
-                chunks = [client.models.generate_content(model="m", contents=history, config=config)]
-            found: list[Any] = [chunk.candidates[0].content for chunk in chunks if chunk.candidates]
-            return [part for content in found for part in content.parts]
-
-        parts = ask()
-        [call] = [part.function_call for part in parts if part.function_call]
-        answer = types.FunctionResponse(id=call.id, name=call.name, response={"output": "one\ntwo"})
-        history += [
-            types.Content(role="model", parts=parts),
-            types.Content(role="user", parts=[types.Part(function_response=answer)]),
-        ]
-        ask()
-        client.close()
-        states(list(server.received))
+    system = {"role": "system", "content": "You are opencode"}
+    user = {"role": "user", "content": "Which buckets are there?"}
+    titles = {"role": "system", "content": "You are a title generator. You output ONLY a thread title."}
+    title = turn({"model": "m1", "messages": [titles, user]}, {"role": "assistant", "content": "Bucket list"})
+    function = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "bash", "arguments": ""}}
+    pieces = [{"tool_calls": [{"index": 0, "function": {"arguments": part}}]} for part in ('{"comm', 'and": "ls"', "}")]
+    tools = [{"type": "function", "function": {"name": "bash"}}]
+    work = turn(
+        {"model": "m1", "messages": [system, user], "tools": tools},
+        {"role": "assistant", "tool_calls": [function]},
+        *pieces,
+    )
+    assert told(title)[-1] == ("answer", "", "Bucket list") and title.llm["tools"] == []
+    assert told(work)[-2:] == [("tool_call", "call_1", "ls"), ("command", "call_1", "ls")]
+    assert work.llm["tools"] == ["bash"] and work.llm["cost_usd"] is None
+    for out in (title, work):
+        assert (out.agent, refs(out, "agent_session")) == ("opencode", {"ses_1"})
 
 
-class Tap:
-    """Stands between a client and the server on one connection, and keeps the bytes of both directions."""
-
-    def __init__(self, port: int) -> None:
-        self.sent, self.told = bytearray(), bytearray()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._target = port
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        client, _ = self._listener.accept()
-        with client, socket.create_connection(("127.0.0.1", self._target)) as server:
-            back = threading.Thread(target=self._copy, args=(server, client, self.told))
-            back.start()
-            self._copy(client, server, self.sent)
-            back.join()
-
-    @staticmethod
-    def _copy(source: socket.socket, sink: socket.socket, kept: bytearray) -> None:
-        while data := source.recv(1 << 16):
-            kept += data
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
-
-    def close(self) -> None:
-        """Wait until both sides are done."""
-        self._thread.join()
-        self._listener.close()
+def test_mini_swe_agent_puts_its_commands_into_code_blocks() -> None:
+    asked = {
+        "model": "claude-sonnet-4-5",
+        "messages": [
+            {"role": "system", "content": "Your response must contain exactly ONE bash code block"},
+            {"role": "user", "content": "Count the buckets"},
+            {"role": "assistant", "content": "THOUGHT: list\n\n```mswea_bash_command\naws s3 ls\n```"},
+            {"role": "user", "content": "<returncode>0</returncode>\n<output>\nlogs\n</output>"},
+        ],
+    }
+    content = "THOUGHT: count them\n\n```mswea_bash_command\naws s3 ls | wc -l\n```"
+    body = {"id": "chatcmpl-1", "model": "m1", "choices": [{"message": {"content": content}, "finish_reason": "stop"}]}
+    headers = {"User-Agent": "litellm/1.80.0"}
+    exchange = call(asked, body, protocol="openai-chat", operation="chat.completions", request_headers=headers)
+    out = LlmDescriber()(exchange)
+    assert told(out) == [
+        ("prompt", "", "<returncode>0</returncode>\n<output>\nlogs\n</output>"),
+        ("answer", "", content),
+        ("code", "", "aws s3 ls | wc -l"),
+        ("command", "", "aws s3 ls | wc -l"),
+    ]
 
 
-@contextmanager
-def tapped(server: ModelServer) -> Iterator[Tap]:
-    tap = Tap(server.port)
-    try:
-        yield tap
-    finally:
-        tap.close()
+def test_a_long_conversation_tells_each_thing_once() -> None:
+    agent = ClaudeCode()
+    described = [agent.turn([{"type": "text", "text": "Do all of it"}], use(0))]
+    for at in range(1, 40):
+        described.append(agent.turn([result(f"toolu_{at - 1}", f"result {at - 1}")], use(at)))
+    counts = Counter((item.type, item.id) for out in described for item in out.items)
+    assert counts[("prompt", "")] == 1
+    assert {key: n for key, n in counts.items() if n > 1} == {}
+    assert sum(len(out.text) for out in described) < 8000
+    assert described[-1].llm["messages"] == 79
 
 
-@pytest.mark.filterwarnings("ignore:connect\\(\\) must be used as a context manager:DeprecationWarning")
-@pytest.mark.parametrize("compression", ["deflate", None])
-def test_responses_over_a_websocket(compression: str | None) -> None:
-    tools: Any = [{"type": "function", "name": "bash", "parameters": SCHEMA, "strict": False}]
-    with served(TASK) as server, tapped(server) as tap:
-        url = f"http://127.0.0.1:{tap.port}/v1"
-        options: Any = {"compression": compression}
-        with (
-            openai.OpenAI(base_url=url, api_key="k") as client,
-            client.responses.connect(websocket_connection_options=options) as connection,
-        ):
-            asked: Any = {"type": "response.create", "model": "m", "instructions": "Be brief.", "tools": tools}
-            connection.send(asked | {"input": "which buckets?"})
-            answer = final(connection)
-            result = {"type": "function_call_output", "call_id": answer.output[-1].call_id, "output": "one\ntwo"}
-            connection.send(asked | {"input": [result], "previous_response_id": answer.id})
-            final(connection)
-    head = bytes(tap.told).partition(b"\r\n\r\n")[0].lower()
-    assert (b"permessage-deflate" in head) is (compression is not None)
-    out = Described()
-    openai_socket.describe(bytes(tap.sent), bytes(tap.told), out)
-    spoken = [one for one in FIRST + SECOND if one[1] not in ("command", "code")]
-    assert said(out.items) == spoken
-    assert out.problems == []
-    calls = {item.id for item in out.items if item.type in ("tool_call", "tool_result")}
-    assert calls == {answer.output[-1].call_id}
-
-
-def final(connection: Any) -> Any:
-    for event in connection:
-        if event.type == "response.completed":
-            return event.response
-    raise AssertionError("the connection ended before the response did")
+def use(at: int) -> dict[str, Any]:
+    return {"type": "tool_use", "id": f"toolu_{at}", "name": "Bash", "input": {"command": f"echo {at}"}}

@@ -96,7 +96,10 @@ def _priced_otherwise(usage: dict[str, Any]) -> bool:
     tools = any(num(count) for count in obj(usage.get("server_tool_use")).values())
     place = usage.get("inference_geo") not in (None, "", "global", "not_available")
     fast = usage.get("speed") not in (None, "", "standard")
-    return tools or place or fast or usage.get("service_tier") not in (None, "", "standard")
+    # What a compaction, an adviser or another model cost is not in the sums.
+    inner = any(obj(one).get("type") != "message" for one in arr(usage.get("iterations")))
+    credited = usage.get("fallback_credit") is not None
+    return tools or place or fast or inner or credited or usage.get("service_tier") not in (None, "", "standard")
 
 
 def _user(asked: dict[str, Any], out: Described) -> None:
@@ -213,7 +216,8 @@ def _answer_block(block: dict[str, Any], out: Described) -> None:
 
 
 def _unknown(block: dict[str, Any], side: Side) -> Item:
-    return Item("notice", name=txt(block.get("type"))[:100], data=without_media(block), said_by=side)
+    text = txt(block.get("content"))  # of a compaction, the summary that goes on for the conversation
+    return Item("notice", text, name=txt(block.get("type"))[:100], data=without_media(block), said_by=side)
 
 
 @dataclass(slots=True)
@@ -287,6 +291,8 @@ def _delta(blocks: dict[int, _Block], event: dict[str, Any]) -> bool:
         block.json.append(txt(delta.get("partial_json")))
     elif kind == "citations_delta":
         block.citations.append(delta.get("citation"))
+    elif kind == "compaction_delta":
+        block.start["content"] = txt(block.start.get("content")) + txt(delta.get("content"))
     else:
         return kind == "signature_delta"
     return True

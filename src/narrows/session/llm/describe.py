@@ -6,6 +6,7 @@ says in its own words is read by a module of its own (`describe(asked, told, out
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
@@ -33,6 +34,8 @@ ITEMS = 20_000
 PROBLEMS = 20
 SYSTEM = 500
 """Characters of the system text that stand among the parameters."""
+_TITLE = re.compile(r"\btitle generator\b|\b(?:generate|write|create|output)\b.{0,40}\btitle\b", re.IGNORECASE)
+"""System text of the calls by which agents (opencode, Claude Code) name a conversation: not what the user asked for."""
 _STANDARD_TIERS = ("", "default", "standard", "auto")
 """Service tiers that are charged at the prices of the table."""
 USAGE = ("input", "output", "cache_read", "cache_write", "reasoning")
@@ -219,7 +222,7 @@ def _messages(asked: dict[str, Any]) -> int | None:
 
 
 def _llm(asked: dict[str, Any], told: Told, out: Described, provider: str) -> None:
-    """Complete `llm`, whose fields `core.values.Described` names."""
+    """Complete `llm`, whose fields `core.values.Described` names; `purpose` is `title` for a call that names a chat."""
     llm = out.llm
     inner = obj(asked.get("request")) or asked
     usage = obj(llm.get("usage"))
@@ -229,6 +232,8 @@ def _llm(asked: dict[str, Any], told: Told, out: Described, provider: str) -> No
     llm.setdefault("stop_reason", "")
     llm.setdefault("messages", _messages(inner))
     llm.setdefault("tools", tool_names(inner))
+    if not llm["tools"] and _TITLE.search(system_text(inner)[:4000]) is not None:
+        llm["purpose"] = "title"
     llm["usage"] = {name: num(usage.get(name)) for name in USAGE}
     if num(usage.get("cache_write_1h")):
         llm["usage"]["cache_write_1h"] = usage["cache_write_1h"]

@@ -58,6 +58,7 @@ def _about(body: dict[str, Any], out: Described) -> None:
     thought = num(usage.get("thoughtsTokenCount"))
     prompt, said = num(usage.get("promptTokenCount")), num(usage.get("candidatesTokenCount"))
     tools = num(usage.get("toolUsePromptTokenCount")) or 0
+    out.llm["priced_otherwise"] = usage.get("trafficType") not in (None, "", "ON_DEMAND")
     out.llm["usage"] = {
         # Cached tokens are counted among the prompt's, thoughts beside the answer's.
         "input": None if prompt is None else max(0, prompt - (cached or 0)) + tools,
@@ -143,6 +144,14 @@ def _answer(part: dict[str, Any], calls: Counter[str], out: Described) -> None:
         call = obj(part["functionCall"])
         name = txt(call.get("name"))
         out.items.append(Item("tool_call", "", _identifier(call, calls), name, call.get("args"), said_by="response"))
+    elif "toolCall" in part:  # of a tool that runs at the provider
+        use = obj(part["toolCall"])
+        name, given = txt(use.get("toolType")), use.get("args")
+        out.items.append(Item("tool_call", "", txt(use.get("id")), name, given, said_by="response"))
+    elif "toolResponse" in part:
+        came = obj(part["toolResponse"])
+        text = compact(without_media(came.get("response")))
+        out.items.append(Item("tool_result", text, txt(came.get("id")), txt(came.get("toolType")), said_by="response"))
     elif "executableCode" in part:
         code = obj(part["executableCode"])
         language = txt(code.get("language")).lower()

@@ -302,6 +302,8 @@ def test_counting_tokens_tells_nothing_twice() -> None:
         {"server_tool_use": {"web_search_requests": 1}},
         {"inference_geo": "us"},
         {"speed": "fast"},
+        {"iterations": [{"type": "message"}, {"type": "compaction", "input_tokens": 180000}]},
+        {"fallback_credit": {"status": {"type": "redeemed"}}},
     ],
 )
 def test_what_is_charged_otherwise_has_no_cost(charged: dict[str, Any]) -> None:
@@ -322,3 +324,16 @@ def test_an_answer_that_is_put_into_the_models_mouth_is_not_the_history() -> Non
     out = describe(ASKED | {"messages": messages}, {"type": "message", "content": [{"type": "text", "text": "}"}]})
     assert ("prompt", "", "Which buckets are public?") in short(out.items)
     assert ("context", "prefill", "{") in short(out.items) and ("answer", "", "}") in short(out.items)
+
+
+def test_a_compaction_is_told_with_its_summary() -> None:
+    events = [
+        start(),
+        block(0, {"type": "compaction", "content": None}),
+        delta(0, type="compaction_delta", content="So far: "),
+        delta(0, type="compaction_delta", content="nothing."),
+        stop(0),
+        *ending("compaction"),
+    ]
+    out = describe(ASKED, sse(events))
+    assert short(out.items)[-1] == ("notice", "compaction", "So far: nothing.") and out.problems == []

@@ -124,6 +124,8 @@ def test_results_find_the_calls_that_had_no_id() -> None:
                         {"functionCall": {"name": "read_file", "args": {}}},
                         {"executableCode": {"language": "PYTHON", "code": "print(40 + 2)"}},
                         {"codeExecutionResult": {"outcome": "OUTCOME_FAILED", "output": "no"}},
+                        {"toolCall": {"id": "g1", "toolType": "GOOGLE_SEARCH_WEB", "args": {"queries": ["x"]}}},
+                        {"toolResponse": {"id": "g1", "toolType": "GOOGLE_SEARCH_WEB", "response": {"n": 1}}},
                         {"hologram": {"x": 1}},
                     ]
                 },
@@ -139,10 +141,12 @@ def test_results_find_the_calls_that_had_no_id() -> None:
         ("tool_call", "read_file:3", False),
         ("code", "", False),
         ("tool_result", "", True),
+        ("tool_call", "g1", False),
+        ("tool_result", "g1", False),
         ("notice", "", False),
     ]
     assert [item.text for item in out.items[:2]] == ["A = 1", "File not found"]
-    assert (out.items[4].name, out.items[6].name) == ("python", "hologram")
+    assert (out.items[4].name, out.items[8].name) == ("python", "hologram")
 
 
 def test_an_array_that_was_cut() -> None:
