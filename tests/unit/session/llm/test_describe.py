@@ -15,6 +15,7 @@ from narrows.core.ports import Describe
 from narrows.core.values import StoredExchange
 from narrows.session.llm.describe import PROBLEMS, TEXT, LlmDescriber
 from narrows.session.llm.loose import STRING, parse
+from narrows.wire import websocket
 
 ASKED: dict[str, Any] = {"model": "claude-sonnet-4-5", "messages": [{"role": "user", "content": "Say hello"}]}
 EVENTS: list[dict[str, Any]] = [
@@ -202,3 +203,46 @@ def test_what_is_no_known_api_is_still_a_call() -> None:
     out = describe(exchange)
     assert (out.status, out.items, out.agent, out.model) == (200, [], "claude-code", "")
     assert out.llm["provider"] == "anthropic" and out.problems == []
+
+
+def test_a_connection_that_became_a_websocket() -> None:
+    head = (
+        "GET /v1/responses HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nsession-id: s-1\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    answer = (
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+    )
+    asked = {"type": "response.create", "model": "gpt-5", "input": "Which buckets?"}
+    call_ = {"type": "function_call", "call_id": "call_1", "name": "exec_command", "arguments": '{"cmd": "aws s3 ls"}'}
+    usage = {"input_tokens": 10, "output_tokens": 2}
+    response = {"id": "resp_1", "model": "gpt-5", "status": "completed", "output": [call_], "usage": usage}
+    told = [
+        {"type": "response.created", "response": {"id": "resp_1"}},
+        {"type": "response.output_item.done", "output_index": 0, "item": call_},
+        {"type": "response.completed", "response": response},
+    ]
+    exchange = StoredExchange(
+        b"",
+        b"",
+        "llm.message",
+        request=head.encode() + websocket.frame(websocket.TEXT, json.dumps(asked).encode(), b"\x01\x02\x03\x04"),
+        response=answer.encode() + b"".join(websocket.frame(websocket.TEXT, json.dumps(one).encode()) for one in told),
+        request_facts={"service": "openai", "operation": "responses", "protocol": "openai-responses", "lease": "NRWL1"},
+        response_facts={"outcome": "complete", "status": 101},
+    )
+    out = describe(exchange)
+    assert short(out.items) == [
+        ("prompt", "", "Which buckets?"),
+        ("tool_call", "exec_command", "aws s3 ls"),
+        ("command", "exec_command", "aws s3 ls"),
+    ]
+    assert {("lease", "NRWL1"), ("agent_session", "s-1"), ("tool_call", "call_1"), ("message", "resp_1")} <= set(
+        out.refs
+    )
+    assert out.llm["cost_usd"] == pytest.approx((10 * 1.25 + 2 * 10) / 1e6)
+    assert (out.status, out.model, out.problems) == (101, "gpt-5", [])
+    for at in range(0, len(exchange.response), 37):
+        exchange.response = exchange.response[: len(exchange.response) - at]
+        assert short(describe(exchange).items)[:1] in ([("prompt", "", "Which buckets?")], [])
