@@ -68,7 +68,7 @@ def open_session(
         {
             "agent": {"name": agent, "version": version},
             "command": [str(part)[:4096] for part in list(top.get("argv") or ())[:256]],
-            "cwd": cwd or os.getcwd(),  # noqa: PTH109
+            "cwd": cwd or _cwd(),
             "host": socket.gethostname(),
             "pid": int(top.get("pid") or os.getppid()),
             "connections": list(connections) or _only_connection(local),
@@ -86,6 +86,13 @@ def open_session(
     )
     agent_sessions.store(record, data)
     return record
+
+
+def _cwd() -> str:
+    try:
+        return os.fsencode(os.getcwd()).decode("utf-8", "backslashreplace")  # noqa: PTH109
+    except FileNotFoundError:
+        return ""  # it was removed under the agent: no reason to stop it
 
 
 def _token(opened: Mapping[str, Any]) -> str:
