@@ -3,7 +3,7 @@
 What agents run to get their key (Claude Code's `apiKeyHelper`, Codex's provider `auth`): so their settings hold a
 command, never a key. Whose lease, in this order: the session in `--session` or `NARROWS_SESSION`; the session that the
 agent's hooks opened, found by the processes above this one; one that is opened now for that agent and its processes.
-Agents ask for their key while their first hook still runs, so that session is waited for a moment.
+An agent that asks for its key while its first hook still runs is waited for a moment.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ import typer
 from narrows.cli.context import ConfigOption, DataOption, settings
 from narrows.core.errors import ConfigError
 
-PATIENCE_S = 1.5
-"""How long the agent's own session is waited for. Codex gives its helper 5 seconds unless told otherwise."""
+PATIENCE_S = {"claude-code": 1.5}
+"""How long an agent's own session is waited for. Claude Code runs its first hook beside the helper; Codex, for one, has
+none before it has its key."""
 PAUSE_S = 0.05
 
 
@@ -81,14 +82,14 @@ def _session_of(agent: str, connections: list[str], data: Path) -> str:
     if not tree:
         raise ConfigError("No lease was issued", "the processes above this one are not known", "name it: --session")
     name = f"process {tree[-1]['pid']}:{tree[-1]['start']}"
-    record = waited(lambda: agent_sessions.find(agent, tree, data))
+    record = waited(lambda: agent_sessions.find(agent, tree, data), PATIENCE_S.get(agent, 0.0))
     if record is None:
         with agent_sessions.Lock(agent, name, data):
             record = agent_sessions.find(agent, tree, data) or _open(agent, name, connections, tree, data)
     return str(record.session)
 
 
-def waited(look: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
+def waited(look: Callable[[], Any], patience_s: float) -> Any:
     """What `look` finds within that time, or None."""
     until = time.monotonic() + patience_s
     found = look()

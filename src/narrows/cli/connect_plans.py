@@ -350,7 +350,7 @@ _OPENCODE = {
     "openai": ("openai", "", "OPENAI_API_KEY"),
     "gemini": ("google", "/v1beta", "GOOGLE_GENERATIVE_AI_API_KEY"),
 }
-"""opencode's name of a provider, what its base URL has after that of the provider's SDKs, and the variable of its key."""
+"""opencode's name of a provider, what its base URL has after that of the provider's SDKs, the variable of its key."""
 
 
 def filled(order: Order) -> str:
@@ -395,7 +395,7 @@ def _opencode(order: Order) -> Plan:
         made.files.append(FilePlan(path, "json", edits))
         made.notes.append(
             "opencode takes its key from the environment: start it as "
-            f"`narrows run --connection {model.name} -- opencode`, or put a lease in {variable}"
+            f"`narrows run --connection {model.name} -- opencode`; a lease in {variable} is a session of its own"
         )
         made.notes.append("a project's opencode.json goes before the user's, and can name another address")
     return made

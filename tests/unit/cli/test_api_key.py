@@ -18,8 +18,7 @@ LEASE = {"connection": "claude", "kind": "llm", "api_key": "nrw" + "1.key", "exp
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api_key, "PATIENCE_S", 0.0)
-    monkeypatch.setattr(api_key.waited, "__defaults__", (0.0,))
+    monkeypatch.setattr(api_key, "PATIENCE_S", {})
 
 
 def lease(api: Any, session: str) -> None:

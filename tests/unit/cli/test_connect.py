@@ -472,7 +472,7 @@ layouts = st.tuples(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(keys, plain), layouts, st.sampled_from([0o600, 0o644, 0o640]))
 def test_undo_gives_any_settings_back_byte_for_byte(
     home: Path, rows: Any, value: dict[str, Any], layout: Any, mode: int

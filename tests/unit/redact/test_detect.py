@@ -52,6 +52,12 @@ def test_every_kind_has_a_sample() -> None:
     assert {one.kind for one in (*patterns.SPECIFIC, *patterns.GENERIC)} == set(made_by.samples())
 
 
+def test_every_kind_is_documented() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "agents.md").read_text("utf-8")
+    for kind in [*made_by.samples(), "aws-credentials-base64"]:
+        assert f"`{kind}`" in page, kind
+
+
 @pytest.mark.parametrize(("kind", "before", "secret"), CASES, ids=IDS)
 def test_a_credential_is_found_within_json_within_json(kind: str, before: str, secret: str) -> None:
     inner = f"{before}{secret}{made_by.after(before)}"
@@ -195,7 +201,7 @@ pieces = st.sampled_from([
 ]).map(str.encode) | st.binary(max_size=30)  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(pieces, max_size=8), st.integers(0, 3))
 def test_any_text_is_masked_to_its_length_and_then_has_nothing_left(parts: list[bytes], cut: int) -> None:
     data = b"".join(parts)[cut:]
@@ -221,17 +227,17 @@ def test_any_bytes_are_taken(data: bytes) -> None:
      b"secret='", b"a", b"\\", b"nrw1.", b"authorization: bearer ", b"token=\"x", b"=", b"?sig=a&"],
 )  # fmt: skip
 def test_hostile_text_takes_time_in_proportion_only(unit: bytes) -> None:
-    data = unit * (1_000_000 // len(unit))
+    data = unit * (300_000 // len(unit))
     began = time.process_time()
     DETECTOR.mask(data)
-    assert time.process_time() - began < 5
+    assert time.process_time() - began < 3
 
 
 def test_lines_of_a_long_text_are_found_wherever_they_are() -> None:
     key = "AK" + "IA" + made_by.made("ABCDEFGHJKLMNPQRSTUVWXYZ234567", 16)
-    text = (f"line with {key} in it\n" * 20_000).encode()
+    text = (f"line with {key} in it\n" * 5_000).encode()
     found = DETECTOR.scan(text)
-    assert len(found) == 20_000 and found[-1] == Match("aws-access-key", len(text) - 27, len(text) - 7)
+    assert len(found) == 5_000 and found[-1] == Match("aws-access-key", len(text) - 27, len(text) - 7)
 
 
 # -- findings ---------------------------------------------------------------------------------------------------------
