@@ -107,6 +107,16 @@ class Conn:
                 return None
             self._parser.feed(data)
 
+    async def read(self) -> bytes:
+        """Bytes as they come, once the connection has left HTTP; empty at the end."""
+        held = self._parser.take()
+        if held:
+            return held
+        try:
+            return await self._reader.read(1 << 18)
+        except (ConnectionError, ssl.SSLError):
+            return b""
+
     async def gone(self) -> None:
         """Return when the other side closed or reset."""
         while not self.ended.is_set():

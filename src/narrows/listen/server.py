@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,22 @@ def bind(host: str, port: int, *, reuse_port: bool = True) -> socket.socket:
         raise ConfigError(
             f"Cannot listen on {host}:{port}", error.strerror or str(error), "choose another port, or stop what uses it"
         ) from error
+    return sock
+
+
+def bind_local(port: int, worker: int) -> socket.socket | None:
+    """A socket for processes of this machine, through which the kernel says who connects: Linux's abstract name
+    `narrows-PORT-WORKER`. None where there is no such thing, or the name is taken: TCP serves all the same.
+    """
+    if sys.platform != "linux":
+        return None
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(f"\0narrows-{port}-{worker}")
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        return None
     return sock
 
 

@@ -27,6 +27,12 @@ NAMED_HOST = "builtin/named-host"
 _NAMED = Decision(Effect.ALLOW, "the connection names this host", (NAMED_HOST,), VERSION)
 
 
+OWN_SESSION = "builtin/own-session"
+"""A session may report what happens in it, and lease the connections that it was opened for."""
+
+_OWN = Decision(Effect.ALLOW, "the session speaks for itself", (OWN_SESSION,), VERSION)
+
+
 def decide(
     connection: Connection,
     principal: Principal,
@@ -43,6 +49,8 @@ def decide(
         )
     if kind == "http.request":
         return _NAMED
+    if kind == "agent.event":
+        return _OWN
     if issues_credentials and not connection.allow_credential_issue:
         return Decision(
             Effect.DENY,
