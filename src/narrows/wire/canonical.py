@@ -86,8 +86,8 @@ def query(raw: bytes, encoding: int = RAW, drop: bytes = b"") -> bytes:
     if not raw:
         return b""
     recode = encoding & ENCODED_QUERY
-    if not drop and not recode and b"&" not in raw:
-        return raw if b"=" in raw else raw + b"="
+    if not drop and not recode and raw.find(b"&") < 0:
+        return raw if raw.find(b"=") >= 0 else raw + b"="
     pairs: list[tuple[bytes, bytes]] = []
     for piece in raw.split(b"&"):
         name, _, value = piece.partition(b"=")
@@ -156,7 +156,7 @@ def whole_block(headers: Headers) -> tuple[bytes, bytes]:
 
 def trim(lines: bytes) -> bytes:
     """Make runs of white space inside values one space (the block as a whole is tested first: they are rare)."""
-    if b"  " not in lines and b"\t" not in lines:
+    if lines.find(b"  ") < 0 and lines.find(b"\t") < 0:
         return lines
     out: list[bytes] = []
     for line in lines[:-1].split(b"\n"):

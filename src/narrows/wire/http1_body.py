@@ -379,6 +379,7 @@ class Parser:
         if len(lines) - 3 > MAX_HEADERS:
             raise too_many_headers()
         trailers = split_fields(lines[1:-2])
+        assert trailers is not None  # _LAST has matched them
         forbidden = forbidden_trailer([name for name, _ in trailers])
         if forbidden is not None:
             raise forbidden

@@ -50,9 +50,10 @@ def _mask_escaped(match: re.Match[bytes]) -> bytes:
 
 def target(value: bytes) -> bytes:
     """Return a request target, or a whole request line, with secret-bearing query parameters masked."""
-    if b"?" not in value or b"=" not in value:
+    # Not `in`: that first tries the bytes as a number, and throws and catches an exception each time.
+    if value.find(b"?") < 0 or value.find(b"=") < 0:
         return value
-    if b"%" in value:  # a name may be spelt with escapes: X-Amz-Security-%54oken
+    if value.find(b"%") >= 0:  # a name may be spelt with escapes: X-Amz-Security-%54oken
         return _ANY_PARAMETER.sub(_mask_escaped, value)
     return _PARAMETER.sub(_mask_parameter, value)
 

@@ -18,7 +18,6 @@ Rules that are stricter than the computation needs, since the signature is all t
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
 from hmac import compare_digest
@@ -77,7 +76,6 @@ class PayloadKind(StrEnum):
 _KINDS: Final = {kind.value.encode(): kind for kind in PayloadKind if kind.value.isupper()}
 
 
-@dataclass(slots=True)
 class Verified:
     """What a verified request yields. `signature` seeds chunk signatures; `skew_s` is our clock minus the
     request's.
@@ -87,13 +85,28 @@ class Verified:
     to `sign`, so that AWS computes for our signature what it would have computed for the client's.
     """
 
-    signature: str = field(repr=False)
-    scope: str
-    amz_date: str
-    skew_s: float
-    payload: PayloadKind
-    body_sha256: str
-    encoding: int
+    __slots__ = ("amz_date", "body_sha256", "encoding", "payload", "scope", "signature", "skew_s")
+
+    def __init__(
+        self,
+        signature: str,
+        scope: str,
+        amz_date: str,
+        skew_s: float,
+        payload: PayloadKind,
+        body_sha256: str,
+        encoding: int,
+    ) -> None:
+        self.signature = signature
+        self.scope = scope
+        self.amz_date = amz_date
+        self.skew_s = skew_s
+        self.payload = payload
+        self.body_sha256 = body_sha256
+        self.encoding = encoding
+
+    def __repr__(self) -> str:
+        return f"Verified({self.scope!r}, {self.payload!r})"
 
 
 _SIGNATURE_PARAM: Final = b"X-Amz-Signature"

@@ -7,7 +7,6 @@ or a signature. Nothing that is read here is verified.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
 from typing import Final, Literal
@@ -40,7 +39,6 @@ class AuthError(Refusal):
         super().__init__(what, why, hint, code=code or usual, status=status, aws_code=aws_code)
 
 
-@dataclass(slots=True)
 class Claim:
     """Who a request says that it is from, and how it says so. Nothing in it is verified.
 
@@ -48,17 +46,40 @@ class Claim:
     x-amz-content-sha256, or empty. `expires` is seconds, for the query form only.
     """
 
-    form: Literal["header", "query"]
-    access_key_id: str
-    date: str
-    region: str
-    service: str
-    amz_date: str
-    signed_headers: tuple[bytes, ...]
-    signature: str = field(repr=False)
-    token: bytes | None = field(repr=False)
-    payload_hash: bytes
-    expires: int | None
+    __slots__ = (
+        "access_key_id", "amz_date", "date", "expires", "form", "payload_hash", "region", "service", "signature",
+        "signed_headers", "token",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        form: Literal["header", "query"],
+        access_key_id: str,
+        date: str,
+        region: str,
+        service: str,
+        amz_date: str,
+        signed_headers: tuple[bytes, ...],
+        signature: str,
+        token: bytes | None,
+        payload_hash: bytes,
+        expires: int | None,
+    ) -> None:
+        # No dataclass: that writes this method when the module is loaded, where the compiler cannot reach it.
+        self.form = form
+        self.access_key_id = access_key_id
+        self.date = date
+        self.region = region
+        self.service = service
+        self.amz_date = amz_date
+        self.signed_headers = signed_headers
+        self.signature = signature
+        self.token = token
+        self.payload_hash = payload_hash
+        self.expires = expires
+
+    def __repr__(self) -> str:
+        return f"Claim({self.access_key_id!r}, {self.scope!r}, {self.form!r})"
 
     @property
     def scope(self) -> str:
@@ -128,7 +149,7 @@ def parse(method: bytes, target: bytes, headers: Headers, shape: Shape | None = 
     not needed to read a claim; it is there so that all forms of authentication are asked the same way. `shape` is
     that of `headers`, where the caller has it: it saves looking through them.
     """
-    if shape is not None and b"?" not in target and shape.distinct:
+    if shape is not None and target.find(b"?") < 0 and shape.distinct:
         claim = _parse_known(headers, shape.index)
         if claim is not None:
             return claim

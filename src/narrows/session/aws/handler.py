@@ -385,7 +385,7 @@ def _check_path(target: bytes) -> None:
     """Outside S3 the signature is over the path with dot segments and double slashes resolved, so that the same
     signature fits several paths: the one that we understood must be the one that AWS will see."""
     path = target.partition(b"?")[0]
-    if b"//" in path or _DOTS.search(path) is not None:
+    if path.find(b"//") >= 0 or _DOTS.search(path) is not None:
         raise Refusal(
             "The path has dot segments or double slashes",
             "they would be read one way here and could be read another way at the target",

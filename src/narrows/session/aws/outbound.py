@@ -6,13 +6,13 @@ binds it to this hop (Host, Connection and the like). The same set of headers th
 
 from __future__ import annotations
 
-import hmac
 from hashlib import sha256
 from urllib.parse import quote
 
 from narrows.core.errors import Refusal
 from narrows.wire import scrub, sigv4
 from narrows.wire.http1 import RequestHead
+from narrows.wire.sigv4_keys import keyed
 
 HOP = frozenset(
     {
@@ -203,7 +203,7 @@ def build_presigned(
     if credentials.session_token:
         parameters.append(("X-Amz-Security-Token", credentials.session_token))
     query = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in parameters).encode("ascii")
-    full = target + (b"&" if b"?" in target else b"?") + query
+    full = target + (b"&" if target.find(b"?") >= 0 else b"?") + query
     host_value = host.encode("ascii")
     headers = [(b"host", host_value)]
     out = [b"Host: " + host_value]
@@ -220,7 +220,9 @@ def build_presigned(
         head.method, full, headers, tuple(sorted(signed_headers)), payload_hash, service, encoding=encoding
     )
     to_sign = f"AWS4-HMAC-SHA256\n{amz_date}\n{scope}\n{sha256(canonical).hexdigest()}"
-    signature = hmac.digest(key, to_sign.encode("ascii"), "sha256").hex()
+    mac = keyed(key)
+    mac.update(to_sign.encode("ascii"))
+    signature = mac.hexdigest()
     start = head.method + b" " + full + b"&X-Amz-Signature=" + signature.encode("ascii") + b" HTTP/1.1"
     rest = b"\r\n" + b"\r\n".join(out) + b"\r\n\r\n"
     return start + rest, scrub.target(start) + rest, signature
