@@ -57,6 +57,12 @@ class CrashingStore(FileStore):
             raise Crash
         super().append(name, at, data)
 
+    def rename(self, name: str, to: str) -> None:
+        if self._count():
+            super().rename(name, to)
+            raise Crash
+        super().rename(name, to)
+
     def truncate(self, name: str, size: int) -> None:
         if self._count():
             raise Crash

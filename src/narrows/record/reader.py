@@ -1,7 +1,8 @@
 """Reading sealed records back from a session's parts.
 
 Every byte that leaves here has passed the block's digest and the frame's: what is damaged raises ProofError and
-names file and offset. Memory is bounded by one block and its compressed form, whatever the body's length.
+names file and offset. Memory is bounded, whatever the body's length: one block and its compressed form, the text of
+earlier blocks that it names, which is no longer than the block, one such earlier block, and what is cached.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO, Literal
@@ -27,8 +28,11 @@ from narrows.record.log.part import (
     Block,
     decode_body,
     decode_head,
+    decode_literal_table,
+    decode_literals,
     decode_table,
     head_size,
+    literals_size,
     table_size,
 )
 
@@ -39,6 +43,8 @@ WHOLE = {"llm.message": 64 << 20}
 """Kinds of exchange of which a limited reader keeps more than it was told to: what is new stands at their end."""
 _CACHED_PARTS = 64
 _CACHED_RAW = 8 << 20
+LITERALS = 16 << 20
+"""Bytes of earlier blocks' literals that are held for the blocks that name them."""
 
 
 def part_name(session: bytes, part: int, *, final: bool) -> str:
@@ -62,12 +68,15 @@ class PartFile:
     path: Path
     _file: BinaryIO
     _zstd: zstandard.ZstdDecompressor
+    _by_heads: bool = False
+    _heads: _Heads | None = None
+    _known: dict[int, Block] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, path: Path) -> PartFile:
-        """Open a part. Raises NotFound."""
+    def open(cls, path: Path, *, by_heads: bool = False) -> PartFile:
+        """Open a part. `by_heads`: believe no table, find earlier blocks by their heads alone. Raises NotFound."""
         try:
-            return cls(path, path.open("rb"), zstandard.ZstdDecompressor())
+            return cls(path, path.open("rb"), zstandard.ZstdDecompressor(), by_heads)
         except FileNotFoundError as missing:
             raise NotFound("The recording's bytes are not there", str(path)) from missing
 
@@ -94,7 +103,53 @@ class PartFile:
     def read(self, block: Block) -> bytes:
         """The raw bytes of a block. Raises ProofError."""
         self._file.seek(block.body)
-        return decode_body(self._file.read(block.zstd), block, self._zstd)
+        body = self._file.read(block.zstd)
+        return decode_body(body, block, self._zstd, lambda wanted: self._earlier(block, wanted))
+
+    def literals(self, block: Block) -> bytes:
+        """The literals of a block, not proved by themselves. Raises ProofError."""
+        self._file.seek(block.body)
+        return decode_literals(self._file.read(literals_size(block)), block, self._zstd)
+
+    def _earlier(self, block: Block, wanted: list[tuple[int, int]]) -> list[bytes]:
+        """Stretches (offset, length) of the literals of blocks before this one. Raises ProofError."""
+        heads = self._heads_before(block)
+        found = [b""] * len(wanted)
+        row, literals = -1, b""
+        # In the order of the part, so that each block is unpacked once, whatever is cached.
+        for number in sorted(range(len(wanted)), key=wanted.__getitem__):
+            offset, length = wanted[number]
+            holder = bisect_right(heads.literals, offset) - 1
+            if holder < 0 or heads.offsets[holder] >= block.offset:
+                raise ProofError("A part is damaged", "a block has a copy of bytes that are not before it")
+            if holder != row:
+                row, literals = holder, _CACHE.literals(self, self._known_at(heads.offsets[holder]))
+            start = offset - heads.literals[holder]
+            found[number] = literals[start : start + length]
+        return found
+
+    def _known_at(self, offset: int) -> Block:
+        """The block at file `offset`, whose head is read once. Raises ProofError."""
+        block = self._known.get(offset)
+        if block is None:
+            block = self.block_at(offset)
+            if block is None:
+                raise ProofError("A part is damaged", f"no block begins at offset {offset}")
+            self._known[offset] = block
+        return block
+
+    def _heads_before(self, block: Block) -> _Heads:
+        """Where the literals of all blocks before this one are. Raises ProofError."""
+        if self._heads is None and not self._by_heads:
+            table = self.table()
+            if table is None:
+                return _CACHE.heads(self, block.at)
+            rows = [row for row in decode_literal_table(table[1]) if row[1]]
+            self._heads = _Heads([], [row[2] for row in rows], [row[0] for row in rows])
+        elif self._by_heads:
+            self._heads = (self._heads or _Heads()).walked(self, block.at)
+        assert self._heads is not None
+        return self._heads
 
     def blocks(self) -> Iterator[Block]:
         """All blocks from the beginning, heads only."""
@@ -154,53 +209,99 @@ def growing_start(part: PartFile, at: int) -> int:
     return _CACHE.start(part, at)
 
 
+@dataclass(frozen=True, slots=True)
+class _Heads:
+    """Where blocks are, from a part's beginning on: raw offset, file offset, offset of their literals. Not changed."""
+
+    ats: list[int] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    literals: list[int] = field(default_factory=list)
+
+    def walked(self, part: PartFile, at: int) -> _Heads:
+        """With all blocks up to the one that holds raw offset `at`, or to the last. Raises ProofError."""
+        if self.ats and self.ats[-1] >= at:
+            return self
+        ats, offsets, literals = self.ats[:-1], self.offsets[:-1], self.literals[:-1]
+        offset = self.offsets[-1] if self.offsets else 0
+        literal = self.literals[-1] if self.literals else 0
+        while (block := part.block_at(offset)) is not None:
+            ats.append(block.at)
+            offsets.append(offset)
+            literals.append(literal)
+            if block.at + block.raw > at:
+                break
+            offset = block.end
+            literal += block.new
+        return _Heads(ats, offsets, literals)
+
+    def hold(self, part: PartFile) -> bool:
+        """Whether the part still has the last of these blocks where it was."""
+        try:
+            block = part.block_at(self.offsets[-1])
+        except ProofError:
+            return False
+        return block is not None and block.at == self.ats[-1]
+
+
 class _Cache:
-    """What neighbouring reads would do again: where a growing part's blocks are, and the last block's bytes.
+    """What neighbouring reads would do again: where a growing part's blocks are, the last block's bytes, and the
+    literals of blocks that others name.
 
     A cache of contents that were checked when they were read; shared by all threads of the process, bounded.
     """
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._starts: OrderedDict[tuple[str, int], tuple[list[int], list[int]]] = OrderedDict()
+        self._heads: OrderedDict[tuple[str, int], _Heads] = OrderedDict()
         self._raw: tuple[object, bytes] = (None, b"")
+        self._literals: OrderedDict[object, bytes] = OrderedDict()
+        self._held = 0
+
+    def clear(self) -> None:
+        """Hold nothing."""
+        with self._lock:
+            self._heads.clear()
+            self._literals.clear()
+            self._raw, self._held = (None, b""), 0
 
     def start(self, part: PartFile, at: int) -> int:
         """File offset of the block that holds raw offset `at` of a part without a table, or of one before it."""
+        heads = self.heads(part, at)
+        first = bisect_right(heads.ats, at) - 1
+        return heads.offsets[first] if first >= 0 else 0
+
+    def heads(self, part: PartFile, at: int) -> _Heads:
+        """The blocks of a part without a table, at least up to the one that holds raw offset `at`."""
         key = part.identity
         with self._lock:
-            ats, offsets = self._starts.pop(key, ([], []))
-        if offsets and not self._holds(part, ats[-1], offsets[-1]):
-            ats, offsets = [], []  # cut back since: a sealer was killed
-        if not ats or ats[-1] < at:
-            ats, offsets = self._walk(part, list(ats), list(offsets), at)
+            heads = self._heads.pop(key, _Heads())
+        if heads.ats and not heads.hold(part):
+            heads = _Heads()  # cut back since: a sealer was killed
+        heads = heads.walked(part, at)
         with self._lock:
-            self._starts[key] = (ats, offsets)
-            while len(self._starts) > _CACHED_PARTS:
-                self._starts.popitem(last=False)
-        first = bisect_right(ats, at) - 1
-        return offsets[first] if first >= 0 else 0
+            self._heads[key] = heads
+            while len(self._heads) > _CACHED_PARTS:
+                self._heads.popitem(last=False)
+        return heads
 
-    @staticmethod
-    def _holds(part: PartFile, at: int, offset: int) -> bool:
-        try:
-            block = part.block_at(offset)
-        except ProofError:
-            return False
-        return block is not None and block.at == at
-
-    @staticmethod
-    def _walk(part: PartFile, ats: list[int], offsets: list[int], at: int) -> tuple[list[int], list[int]]:
-        offset = offsets.pop() if offsets else 0
-        if ats:
-            ats.pop()
-        while (block := part.block_at(offset)) is not None:
-            ats.append(block.at)
-            offsets.append(offset)
-            if block.at + block.raw > at:
-                break
-            offset = block.end
-        return ats, offsets
+    def literals(self, part: PartFile, block: Block) -> bytes:
+        """The literals of a block. Raises ProofError."""
+        key = (part.identity, block.offset, block.crc, block.at)
+        with self._lock:
+            held = self._literals.get(key)
+            if held is not None:
+                self._literals.move_to_end(key)
+                return held
+        found = part.literals(block)
+        if len(found) > LITERALS // 2:
+            return found
+        with self._lock:
+            if key not in self._literals:
+                self._literals[key] = found
+                self._held += len(found)
+            while self._held > LITERALS:
+                self._held -= len(self._literals.popitem(last=False)[1])
+        return found
 
     def read(self, part: PartFile, block: Block) -> bytes:
         """The raw bytes of a block. Raises ProofError."""
@@ -217,6 +318,11 @@ class _Cache:
 
 
 _CACHE = _Cache()
+
+
+def forget() -> None:
+    """Drop all that this process has cached of parts."""
+    _CACHE.clear()
 
 
 def frames_of(raw: bytes, start: int, stop: int, path: Path, at: int) -> Iterator[Frame]:

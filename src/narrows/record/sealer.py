@@ -223,7 +223,9 @@ class Sealer:
         if part is None:
             return None
         try:
-            self._parts.finish(part)
+            if not self._parts.finish(part):
+                progress.more = True
+                return None
         except (ProofError, NotFound) as bad:
             self._parts.stuck[part.state.session, part.state.part] = str(bad)
             progress.more = True

@@ -1,32 +1,27 @@
-"""Growing parts: frames of a session into blocks, blocks into its open part, open parts into final ones."""
+"""Growing parts: frames of a session into blocks, blocks into its open part, open parts into final ones.
+
+What a part holds already is named, not stored again (`narrows.record.log.dedupe`), when a block grows and once more,
+over the whole part, when it becomes final: a sealer that was started again begins with no memory of what it wrote.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from hashlib import sha256
-
 import zstandard
 
-from narrows.core.errors import NotFound
+from narrows.core.errors import NotFound, ProofError
 from narrows.core.ids import parse, text
-from narrows.record.log.frame import Frame
-from narrows.record.log.part import (
-    FINAL_BLOCK,
-    OPEN_BLOCK,
-    PART_RAW,
-    Block,
-    Run,
-    compressor,
-    encode_block,
-    encode_table,
-    merge_runs,
-)
-from narrows.record.reader import SESSIONS, PartFile, part_name
+from narrows.record.log.dedupe import Chooser, Dedupe, Region
+from narrows.record.log.frame import HEADER_SIZE, Frame
+from narrows.record.log.part import OPEN_BLOCK, PART_DEDUPED, PART_RAW, Run, compressor
+from narrows.record.reader import SESSIONS, part_name
+from narrows.record.sealing_blocks import FinalPart, make_block, unfinished
 from narrows.record.sealing_state import PartState
 from narrows.record.store.files import FileStore
 
 IDLE_NS = 15 * 60 * 1_000_000_000
 """A part that has not grown for this long becomes final."""
+TEXT_HELD = 64 << 20
+"""Bytes of text that all growing parts keep together to find it again; those that grew least lately forget first."""
 
 
 class GrowingPart:
@@ -35,9 +30,12 @@ class GrowingPart:
     __slots__ = (
         "_buffer",
         "_buffered",
+        "_chooser",
+        "_regions",
         "_runs",
         "_writer",
         "_zstd",
+        "dedupe",
         "pending",
         "pending_size",
         "session",
@@ -48,6 +46,9 @@ class GrowingPart:
         self.session = session
         self.state = state
         self._zstd = zstd
+        self.dedupe = Dedupe(state.raw if state.literal < 0 else state.literal)
+        self._chooser = Chooser()
+        self._regions: list[Region] = []
         self._buffer: list[bytes] = []
         self._buffered = 0
         self._runs: list[Run] = []
@@ -70,8 +71,11 @@ class GrowingPart:
             runs[-1] = (writer, first, seq, count + 1)
         else:
             runs.append((writer, seq, seq, 1))
+        start = self._buffered
+        if self._chooser.looks(frame.raw):
+            self._regions.append(Region(start + HEADER_SIZE, start + frame.size, start + HEADER_SIZE))
         self._buffer.append(frame.raw)
-        self._buffered += frame.size
+        self._buffered = start + frame.size
         self.state.raw = offset + frame.size
         if self._buffered >= OPEN_BLOCK:
             self.close_block()
@@ -83,12 +87,18 @@ class GrowingPart:
             return
         raw = b"".join(self._buffer)
         at = self.state.raw - len(raw)
-        encoded, _ = encode_block(
-            self.state.size + self.pending_size, at, raw, sha256(raw).digest(), self._runs, self._zstd
-        )
+        place = self.state.size + self.pending_size, at
+        encoded, _ = make_block(place, raw, self._runs, self._regions, self.dedupe, self._zstd)
+        self.state.literal = self.dedupe.literal
         self.pending.append(encoded)
         self.pending_size += len(encoded)
-        self._buffer, self._buffered, self._runs = [], 0, []
+        self._buffer, self._buffered, self._runs, self._regions = [], 0, [], []
+
+    @property
+    def full(self) -> bool:
+        """Whether it takes no more frames."""
+        fresh = self.dedupe.literal + self._buffered
+        return fresh >= PART_RAW or self.state.raw >= PART_DEDUPED
 
     def write(self, store: FileStore, now_ns: int) -> None:
         """Append the blocks to the file; durable on return."""
@@ -111,6 +121,7 @@ class Parts:
         self._growing: dict[bytes, GrowingPart] = {}
         self._all: list[GrowingPart] = []
         self._fresh: set[int] = set()
+        self._making: tuple[GrowingPart, FinalPart] | None = None
         self.stuck: dict[tuple[str, int], str] = {}
         """Parts that could not be made final, and why. They stay as they are; tried again at the next start."""
         for state in states:
@@ -126,7 +137,8 @@ class Parts:
                 state.done = True
                 continue
             store.truncate(part.name, state.size)
-            store.remove(part_name(session, state.part, final=True))
+            for name in (part_name(session, state.part, final=True), unfinished(session, state.part)):
+                store.remove(name)
             if not state.done:
                 self._growing[session] = part
 
@@ -138,9 +150,10 @@ class Parts:
         """The part that takes this session's next frame."""
         part = self._growing.get(session)
         if part is not None:
-            if part.state.raw < PART_RAW:
+            if not part.full:
                 return part
             part.state.done = True
+            part.dedupe.forget()
         part = GrowingPart(session, PartState(text(session), self._next_number(session)), self._zstd)
         self._growing[session] = part
         self._all.append(part)
@@ -163,13 +176,21 @@ class Parts:
         """Append every block that waits; durable on return."""
         for part in self._all:
             part.write(self._store, now_ns)
+        held = sum(part.dedupe.held for part in self._all)
+        for part in sorted(self._all, key=lambda part: part.state.touched_ns) if held > TEXT_HELD else ():
+            held -= part.dedupe.held
+            part.dedupe.forget()
+            if held <= TEXT_HELD // 2:
+                break
 
     def committed(self) -> None:
         """The state with these parts is durable: they may now become final."""
         self._fresh.clear()
 
     def ripe(self, now_ns: int, busy: set[bytes]) -> GrowingPart | None:
-        """One committed part that should become final: full, closed with no exchange open, or idle."""
+        """One committed part that should become final: under way, full, closed with no exchange open, or idle."""
+        if self._making is not None:
+            return self._making[0]
         for part in self._all:
             state = part.state
             if id(part) in self._fresh or (state.session, state.part) in self.stuck:
@@ -179,42 +200,26 @@ class Parts:
                 return part
         return None
 
-    def finish(self, part: GrowingPart) -> None:
-        """Write the final file beside the growing one. It counts when the state without this part is durable."""
-        final = part_name(part.session, part.state.part, final=True)
-        with PartFile.open(self._store.path(part.name)) as source:
-            self._store.write_pieces(final, final_pieces(source))
-        self._all.remove(part)
-        if self._growing.get(part.session) is part:
-            del self._growing[part.session]
+    def finish(self, part: GrowingPart) -> bool:
+        """Go on writing the final file beside the growing one; True when it is there.
 
-
-def final_pieces(source: PartFile) -> Iterator[bytes]:
-    """The bytes of a final part: the frames of a growing one in large blocks, then the table."""
-    zstd = compressor(final=True)
-    blocks: list[Block] = []
-    raws: list[bytes] = []
-    runs: list[Run] = []
-    offset = at = held = 0
-
-    def block() -> bytes:
-        nonlocal offset, at, held
-        raw = b"".join(raws)
-        encoded, made = encode_block(offset, at, raw, sha256(raw).digest(), runs, zstd)
-        blocks.append(made)
-        offset += len(encoded)
-        at += len(raw)
-        held = 0
-        raws.clear()
-        runs.clear()
-        return encoded
-
-    for small in source.blocks():
-        if raws and held + small.raw > FINAL_BLOCK:
-            yield block()
-        raws.append(source.read(small))
-        held += small.raw
-        merge_runs(runs, small.runs)
-    if raws:
-        yield block()
-    yield encode_table(blocks)
+        It counts when the state without this part is durable. From the first call on the part takes no more frames.
+        Raises ProofError, NotFound.
+        """
+        if self._making is None:
+            part.state.done = True
+            if self._growing.get(part.session) is part:
+                del self._growing[part.session]
+            part.dedupe.forget()
+            self._making = part, FinalPart(self._store, part.session, part.state.part)
+        whole = False
+        try:
+            whole = self._making[1].step()
+        except (ProofError, NotFound):
+            self._making = None
+            self._store.remove(unfinished(part.session, part.state.part))
+            raise
+        if whole:
+            self._making = None
+            self._all.remove(part)
+        return whole

@@ -44,6 +44,8 @@ class PartState:
     closing: bool = False
     """The session was closed: final as soon as none of its exchanges is open."""
     done: bool = False
+    literal: int = -1
+    """Raw bytes that are no copies; -1: none is."""
 
 
 @dataclass(slots=True)

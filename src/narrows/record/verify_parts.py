@@ -88,7 +88,7 @@ class SessionCheck:
             name = name.removesuffix("open") + "part"
             path = self._store.path(name)
         try:
-            with PartFile.open(path) as file:
+            with PartFile.open(path, by_heads=True) as file:
                 blocks: list[Block] = []
                 for block, raw in self._blocks(file, name):
                     blocks.append(block)
@@ -101,7 +101,7 @@ class SessionCheck:
 
     def _blocks(self, file: PartFile, name: str) -> Iterator[tuple[Block, bytes | None]]:
         """Blocks with their raw bytes; None for those that are damaged (which is a finding)."""
-        offset = at = 0
+        offset = at = literal = 0
         while True:
             try:
                 block = file.block_at(offset)
@@ -116,13 +116,16 @@ class SessionCheck:
             if block.at != at:
                 what = f"A block is of raw offset {block.at}, where {at} should be"
                 self._report.found("block", what, session=self._session, file=name, offset=offset)
+            if block.shape is not None and block.shape.literal != literal:
+                what = f"A block's text is said to begin at literal {block.shape.literal}, where {literal} should be"
+                self._report.found("block", what, session=self._session, file=name, offset=offset)
             raw: bytes | None = None
             try:
                 raw = file.read(block)
             except ProofError as bad:
                 self._report.found("block", str(bad), session=self._session, file=name, offset=offset)
             yield block, raw
-            offset, at = block.end, block.at + block.raw
+            offset, at, literal = block.end, block.at + block.raw, literal + block.new
 
     def _bad_head(self, file: PartFile, name: str, offset: int, why: str) -> None:
         if name.endswith(".open") and file.cut_in_head(offset):

@@ -116,6 +116,14 @@ class FileStore:
         except OSError as error:
             raise _failed("append to", name, error) from error
 
+    def rename(self, name: str, to: str) -> None:
+        """Give a file another name in its directory, replacing what has it. Its contents must be durable already."""
+        try:
+            self.path(name).replace(self.path(to))
+        except OSError as error:
+            raise _failed("rename", name, error) from error
+        self._sync([to])
+
     def truncate(self, name: str, size: int) -> None:
         """Cut a file back to `size` bytes. Raises RecorderFailed when it is shorter already."""
         path = self.path(name)
