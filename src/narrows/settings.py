@@ -26,7 +26,8 @@ RESERVED = {
     "NARROWS_CONFIG": "the settings file to read",
     "NARROWS_SESSION": "the session that a command started by `narrows run` belongs to",
     "NARROWS_API": "reserved: the API of a remote gateway",
-    "NARROWS_TOKEN": "reserved: a token for a remote gateway",
+    "NARROWS_TOKEN": "the own token of the session that a command belongs to",
+    "NARROWS_GATEWAY": "the URL of the gateway that a session's command reports to and gets leases from",
     "NARROWS_CHILD": "what the supervisor passes to the processes it starts",
 }
 """Variables with the prefix that are not settings."""

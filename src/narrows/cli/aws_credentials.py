@@ -1,8 +1,17 @@
 """`narrows aws-credentials`: speaks AWS's `credential_process`, and starts fast.
 
-Prints one JSON object with a lease of the session in `NARROWS_SESSION`, as described in "Sourcing
-credentials with an external process" (AWS SDKs and Tools Reference Guide). SDKs run it at start and again
-before the lease expires. Nothing is imported here that is not needed to ask the local gateway.
+Prints one JSON object with a lease, as described in "Sourcing credentials with an external process" (AWS SDKs and
+Tools Reference Guide). SDKs run it at start and again before the lease expires. Every run gets a lease of its own,
+which the record binds to the processes that asked for it: a call that is made with it then comes from that command.
+
+Whose lease, in this order:
+
+1. the session in `NARROWS_TOKEN`, asked at `NARROWS_GATEWAY`: what `narrows run` sets;
+2. with `--agent`, the session that the hooks of that agent opened, found by the processes above this one;
+3. the session in `--session` or `NARROWS_SESSION`, asked of the management API with the owner's token. Where another
+   session is named than the one of `NARROWS_TOKEN`, this is the only way.
+
+Nothing is imported here that is not needed to ask the local gateway.
 """
 
 from __future__ import annotations
@@ -10,31 +19,58 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
-from pathlib import Path
 
-from narrows.core.errors import ConfigError
+from narrows.core.errors import ConfigError, NarrowsError
 
-USAGE = "usage: narrows aws-credentials [--connection NAME] [--session ID] [--data DIR]"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+USAGE = "usage: narrows aws-credentials [--connection NAME] [--agent NAME] [--session ID] [--data DIR]"
+
+TIMEOUT_S = 10.0
+
+
+class NoLeaseError(NarrowsError):
+    """The gateway refused. `code` is its reason's stable name."""
+
+    code = "no_lease"
+
+    def __init__(self, what: str, why: str, hint: str, code: str) -> None:
+        super().__init__(what, why, hint)
+        self.code = code
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print a lease; returns 0. Raises NarrowsError."""
     options = parse(arguments)
-    session = options["session"] or os.environ.get("NARROWS_SESSION", "")
-    if not session:
+    environ = os.environ
+    session = options["session"] or environ.get("NARROWS_SESSION", "")
+    token = environ.get("NARROWS_TOKEN", "")
+    if token and options["session"] not in ("", environ.get("NARROWS_SESSION", "")):
+        token = ""
+    gateway = environ.get("NARROWS_GATEWAY", "")
+    tree = _tree()
+    if not token and not options["session"] and options["agent"]:
+        token, gateway = _of_agent(options["agent"], tree, options["data"])
+    if token:
+        lease = from_gateway(gateway or _local_gateway(options["data"]), token, options["connection"], tree)
+    elif session:
+        lease = from_owner(session, options["connection"], options["data"])
+    else:
         raise ConfigError(
             "No lease was issued",
-            "no session is named: neither --session nor NARROWS_SESSION",
+            "no session is named: neither NARROWS_TOKEN nor --agent, --session or NARROWS_SESSION",
             "run the command through `narrows run`",
         )
-    answer(session, options["connection"], options["data"])
+    _print(lease)
     return 0
 
 
 def parse(arguments: Sequence[str]) -> dict[str, str]:
     """The options by name, empty where not given. Raises ConfigError."""
-    options = {"connection": "", "session": "", "data": ""}
+    options = {"connection": "", "agent": "", "session": "", "data": ""}
     rest = list(arguments)
     while rest:
         name, joined, value = rest.pop(0).partition("=")
@@ -44,22 +80,63 @@ def parse(arguments: Sequence[str]) -> dict[str, str]:
     return options
 
 
-def answer(session: str, connection: str, data: str) -> None:
-    """Ask the local gateway for a lease and print it. Without a connection: the session's first one."""
+def from_gateway(gateway: str, token: str, connection: str, tree: list[dict[str, Any]]) -> dict[str, Any]:
+    """A lease for this process, from the gateway itself: first where the kernel tells it who asks, then by TCP.
+
+    Raises NoLeaseError; UnreachableError.
+    """
     import json
+    import socket
+
+    from narrows.cli import hook_http
+    from narrows.cli.local import UnreachableError
+    from narrows.cli.process import HEADER, header
+
+    body = json.dumps({"connection": connection}).encode()
+    headers = ((HEADER, header(tree)),) if tree else ()
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT_S)
+    try:
+        status, raw = hook_http.post(gateway, "/_narrows/leases", token, body, headers, near=True)
+        if status == 401:  # a local name is nobody's property: this may be another gateway
+            status, raw = hook_http.post(gateway, "/_narrows/leases", token, body, headers)
+    except hook_http.NoAnswerError as error:
+        hint = error.hint or "start it with `narrows up --detach`, and the command anew through `narrows run`"
+        raise UnreachableError(error.what, error.why, hint) from error
+    finally:
+        socket.setdefaulttimeout(before)
+    try:
+        found = json.loads(raw)
+        if status == 200:
+            return dict(found)
+        error_ = found["error"]
+        raise NoLeaseError(str(error_["what"]), str(error_["why"]), str(error_["hint"]), str(error_["code"]))
+    except (ValueError, KeyError, TypeError) as error:
+        why = f"the gateway answered with HTTP status {status}"
+        raise NoLeaseError("No lease was issued", why, "see `narrows doctor`", "http_error") from error
+
+
+def from_owner(session: str, connection: str, data: str) -> dict[str, Any]:
+    """A lease from the management API, by the owner's token. Without a connection: the session's first one."""
+    from pathlib import Path
 
     from narrows.cli.client import Client, segment
 
-    client = Client.of(_data_dir(data), timeout_s=10)
+    client = Client.of(Path(_data_dir(data)), timeout_s=TIMEOUT_S)
     try:
         if not connection:
             names = client.get(f"/sessions/{segment(session)}").get("connections") or []
             if not names:
                 raise ConfigError("No lease was issued", "the session has no connection", "name one: --connection")
             connection = str(names[0])
-        lease = client.post("/leases", {"session": session, "connection": connection})
+        return dict(client.post("/leases", {"session": session, "connection": connection}))
     finally:
         client.close()
+
+
+def _print(lease: dict[str, Any]) -> None:
+    import json
+
     out = {
         "Version": 1,
         "AccessKeyId": lease["access_key_id"],
@@ -71,10 +148,38 @@ def answer(session: str, connection: str, data: str) -> None:
     sys.stdout.flush()
 
 
-def _data_dir(given: str) -> Path:
+def _tree() -> list[dict[str, Any]]:
+    from narrows.cli.process import ancestors
+
+    return ancestors()
+
+
+def _of_agent(agent: str, tree: list[dict[str, Any]], data: str) -> tuple[str, str]:
+    """Token and gateway of the session that the agent's hooks opened. Raises ConfigError."""
+    from narrows.cli import agent_sessions
+
+    found = agent_sessions.find(agent, tree, _data_dir(data))
+    if found is None:
+        raise ConfigError(
+            "No lease was issued",
+            f"no session of {agent} is known among the processes that this command runs under",
+            f"`narrows connect {agent}` writes the hooks that open one, or use `narrows run`",
+        )
+    return found.token, found.gateway
+
+
+def _local_gateway(data: str) -> str:
+    from pathlib import Path
+
+    from narrows.cli import local
+
+    return local.read(Path(_data_dir(data))).gateway
+
+
+def _data_dir(given: str) -> str:
     where = given or os.environ.get("NARROWS_DATA", "")
     if where:
-        return Path(where).expanduser()
+        return os.path.expanduser(where)  # noqa: PTH111 - pathlib costs 8 ms
     from narrows.settings import load
 
-    return load().data
+    return str(load().data)

@@ -22,8 +22,8 @@ class Call:
     `form` is `proxy` (the true host is known: `true_host`, `true_port`) or `endpoint`. `body` is the whole decoded
     body once the path has gathered it, else None; of one that is too long to be held only `body_sha256` is known.
     `proxy_lease` is the session whose tunnel it came through, in proxy form. `auth` and `meaning` belong to the
-    handler that set them. `client` is `address:port`, or `pid:PID:START` where the kernel named the process at the other
-    end of a local socket.
+    handler that set them. `client` is `address:port`, or `pid:PID:START` where the kernel named the process at the
+    other end of a local socket.
 
     `recorded_body`, if a handler set it, stands in the record instead of `body`: of the same length, with what must
     not rest in clear masked. It counts only for a body that was gathered whole.
