@@ -38,15 +38,20 @@ from narrows.manage.control import ControlStore, Session
 from narrows.manage.deps import Deps
 from narrows.manage.guard import LocalOwner
 from narrows.manage.sessions import end_expired, end_session
-from narrows.record.index.rows import SessionRow
+from narrows.record.index.check import check_row
+from narrows.record.index.rows import ExchangeRow, SessionRow
 from narrows.record.index.sqlite import SqliteIndex
 from narrows.record.indexer import Indexer
 from narrows.record.log.leaf import Place
 from narrows.record.reader import iter_raw
 from narrows.record.recorder import Recorder
 from narrows.record.sealed import sealed_size
+from narrows.redact.detect import detector
+from narrows.redact.findings import findings
+from narrows.session.agents.describe import AgentDescriber
 from narrows.session.aws.describe import AwsDescriber
 from narrows.session.aws.models import Models
+from narrows.session.llm.describe import LlmDescriber
 from narrows.settings import Settings
 from narrows.tasks import spawn
 
@@ -121,7 +126,8 @@ class Control:
         )
         interval_s = settings.seal_interval_ms / 1000
         self._sealing = Sealing(data, prepare.signing_key(settings), self._clock, interval_s)
-        indexer = Indexer(data, self._index, describer(settings))
+        self._describe = describer(settings)
+        indexer = Indexer(data, self._index, self._describe)
         self._indexing = Indexing(indexer, self._sealing.sealed, interval_s)
         self._tester = ConnectionTester(self._clock)
         self.deps = self._make_deps()
@@ -143,6 +149,9 @@ class Control:
         def raw(location: Any, direction: str) -> Iterator[bytes]:
             return iter_raw(data, _place(location), cast(Literal["request", "sent", "response"], direction))
 
+        def check(row: ExchangeRow) -> list[dict[str, str]]:
+            return [found.json() for found in check_row(data, row, self._describe)]
+
         return Deps(
             store=self._store,
             index=self._index,
@@ -157,6 +166,7 @@ class Control:
             test_connection=self._tester,
             random=os.urandom,
             ready=self._not_ready,
+            check_row=check,
             hosts=frozenset({settings.listen_host}),
             session_ttl_s=settings.session_ttl_s,
         )
@@ -254,11 +264,17 @@ def index_models(data: Path) -> None:
 
 
 def describer(settings: Settings) -> Describe:
-    """What describes exchanges for the index, its text cut to `index_body_bytes`."""
+    """What describes exchanges for the index: each kind by its own, what is said in it looked through for credentials.
+
+    The text is cut to `index_body_bytes`.
+    """
     aws = AwsDescriber(Models(settings.data / "cache"), gateway_hosts=("localhost", settings.listen_host))
+    others: dict[str, Describe] = {"llm.message": LlmDescriber(), "agent.event": AgentDescriber()}
 
     def describe(exchange: StoredExchange) -> Described:
-        described = aws(exchange)
+        described = others.get(exchange.kind, aws)(exchange)
+        if described.items:
+            described.findings += findings(described, {}, detector())
         described.text = described.text[: settings.index_body_bytes]
         return described
 
