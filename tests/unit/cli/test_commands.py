@@ -49,6 +49,7 @@ def gateway(api: Any) -> Any:
     api.answers["GET /sessions/0193"] = (200, _session())
     api.answers["GET /exchanges"] = (200, {"items": [_exchange()], "next": ""})
     api.answers[f"GET /exchanges/{E1}"] = (200, _exchange())
+    api.answers[f"GET /exchanges/{E1}/check"] = (200, {"ok": True, "differences": []})
     raw = {
         "request": b"DELETE /bucket/key HTTP/1.1\r\nHost: s3\r\n\r\n",
         "response": b"HTTP/1.1 403 Forbidden\r\nX: \x1b[2J\r\n\r\n" + b"body \x1b[31m" + b"x" * 5000,
@@ -229,6 +230,42 @@ LEASE = {
     "connection": "prod", "kind": "aws", "region": "eu-west-1", "access_key_id": "NRWLX", "secret_access_key": "s'1",
     "session_token": "t", "expires": 1_700_000_000,
 }  # fmt: skip
+
+
+def test_connection_add_of_a_model_api_names_its_provider_and_its_keys_source(gateway: Any, tmp_path: Path) -> None:
+    gateway.answers["POST /connections"] = (201, {"name": "m"})
+
+    def added(*options: str) -> dict[str, Any]:
+        assert main(["connection", "add", "llm", "m", *options]) == 0
+        return dict(gateway.bodies("POST /connections")[-1])
+
+    key = tmp_path / "key"
+    body = added("--provider", "anthropic", "--api-key-file", str(key), "--on-secret", "block", "--fail-closed")
+    assert body["kind"] == "llm" and body["provider"] == "anthropic"
+    assert body["credential"] == {"kind": "file", "path": str(key)}
+    assert body["on_secret"] == "block" and body["fail_closed"] is True
+    body = added("--provider", "openai-compatible", "--endpoint", "https://x.example", "--api-key-env", "KEY")
+    assert body["credential"] == {"kind": "environment", "variable": "KEY"}
+    assert body["on_secret"] == "record" and body["fail_closed"] is False
+    # What contradicts is for the gateway to refuse, with all that was said.
+    assert added("--api-key-env", "KEY", "--profile", "p")["credential"]["profile"] == "p"
+    for wrong in (["--api-key-env", "K", "--api-key-file", "f"], ["--api-key-env", "K", "--credentials-file", "f"]):
+        assert main(["connection", "add", "llm", "m", *wrong]) == 2
+
+
+def test_lease_of_a_model_api(gateway: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    lease = {
+        "connection": "m", "kind": "llm", "provider": "anthropic", "api_key": "nrw1.k", "access_key_id": "NRWLM",
+        "base_url": "http://127.0.0.1:1/llm/m", "expires": 1,
+    }  # fmt: skip
+    gateway.answers["POST /leases"] = (201, lease)
+    assert main(["lease", "m", "--session", S1]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert "export ANTHROPIC_BASE_URL=http://127.0.0.1:1/llm/m" in printed
+    assert "export ANTHROPIC_AUTH_TOKEN=nrw1.k" in printed and f"export NARROWS_SESSION={S1}" in printed
+    assert not any("AWS" in line for line in printed)
+    assert main(["lease", "m", "--session", S1, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["api_key"] == "nrw1.k"
 
 
 def test_lease(gateway: Any, capsys: pytest.CaptureFixture[str]) -> None:

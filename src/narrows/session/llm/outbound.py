@@ -14,8 +14,8 @@ from narrows.core.providers import Provider
 from narrows.wire import scrub
 from narrows.wire.http1 import RequestHead
 
-CREDENTIALS = (b"x-api-key", b"authorization", b"x-goog-api-key")
-"""Header fields (lower case) in which clients of model APIs send their key."""
+CREDENTIALS = (b"x-api-key", b"authorization", b"x-goog-api-key", b"api-key")
+"""Header fields (lower case) in which clients of model APIs send their key; the last is Azure's."""
 
 _HOP = frozenset(
     {

@@ -62,7 +62,9 @@ def lines_of(received: Received) -> list[str]:
     return bytes(received.raw).partition(b"\r\n\r\n")[0].decode().split("\r\n")
 
 
-PLACES = ("x-api-key: {}", "Authorization: Bearer {}", "authorization: bearer {}", "X-Goog-Api-Key: {}")
+PLACES = (
+    "x-api-key: {}", "Authorization: Bearer {}", "authorization: bearer {}", "X-Goog-Api-Key: {}", "api-key: {}",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("provider", list(HOSTS))
@@ -416,3 +418,39 @@ async def test_a_websocket_passes_for_responses_only_and_not_where_secrets_are_b
     got = await client.ask(request.encode(), b"GET")
     assert got.status == 501 and json.loads(got.body)["error"]["code"] == "upgrade_refused"
     assert not w.origin.ledger
+
+
+async def _agrees(conn: Conn, received: Received) -> None:
+    await conn.body(received)
+    await conn.write(
+        b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n"
+        b"\x81\x02hi"
+    )
+    conn.close()
+
+
+@pytest.mark.parametrize("form", ["endpoint", "proxy"])
+@scenario(script=_agrees)
+async def test_the_responses_api_becomes_a_websocket_with_the_real_key(w: World, form: str) -> None:
+    register(w, "openai")
+    key = lease_of(w).session_token
+    client = await (w.tunnel("api.openai.com") if form == "proxy" else w.client())
+    client.received.clear()
+    path, host = ("/v1/responses", "api.openai.com") if form == "proxy" else ("/llm/model/v1/responses", "gw")
+    client.send(
+        (
+            f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+            f"Sec-WebSocket-Extensions: permessage-deflate\r\nOpenAI-Beta: x\r\nAuthorization: Bearer {key}\r\n\r\n"
+        ).encode()
+    )
+    while await client.read():
+        pass
+    assert bytes(client.received).startswith(b"HTTP/1.1 101 ") and bytes(client.received).endswith(b"\x81\x02hi")
+    sent = lines_of(w.origin.ledger[0])
+    assert sent[0] == "GET /v1/responses HTTP/1.1"
+    assert UPSTREAM["openai"] in sent and "Upgrade: websocket" in sent and "Connection: Upgrade" in sent
+    assert "Sec-WebSocket-Extensions: permessage-deflate" in sent and "OpenAI-Beta: x" in sent
+    (found,) = await w.ended(1)
+    assert (found.facts["operation"], found.facts["protocol"]) == ("responses", "openai-responses")
+    assert not w.leaks(key.encode(), *w.secrets())
