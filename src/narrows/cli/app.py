@@ -8,7 +8,7 @@ import typer
 import typer.main
 
 from narrows import __version__
-from narrows.cli import connection, doctor, identity, sessions, show, up, verify
+from narrows.cli import connection, doctor, identity, sessions, show, up, verify, why
 from narrows.cli.api_key import api_key
 from narrows.cli.connect import connect
 from narrows.cli.hook_command import hook
@@ -48,6 +48,7 @@ app.command("show")(show.show)
 app.command("tail")(sessions.tail)
 app.command("search")(sessions.search)
 app.command("verify")(verify.verify)
+app.command("why")(why.why)
 session.command("kill")(identity.kill)
 app.add_typer(session, name="session")
 app.command("whoami")(identity.whoami)

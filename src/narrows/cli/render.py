@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TextIO
@@ -65,6 +65,19 @@ def emit_json(value: object, stream: TextIO | None = None) -> None:
 def width_of(text: str) -> int:
     """Terminal columns that `text` takes."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def fit(text: str, width: int) -> str:
+    """`text` in at most `width` terminal columns, with an ellipsis where it was cut. Escape it first."""
+    if width_of(text) <= width:
+        return text
+    kept, taken = [], 1
+    for character in text:
+        taken += width_of(character)
+        if taken > width:
+            break
+        kept.append(character)
+    return "".join(kept) + "…"
 
 
 def colours(stream: TextIO) -> bool:
@@ -189,9 +202,21 @@ def when(wall_ns: int | None, *, now: datetime | None = None) -> str:
     """A time for people, in local time: the clock today, with the date otherwise. Empty for none."""
     if not wall_ns:
         return ""
-    moment = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=wall_ns // 1000)).astimezone()
+    moment = _local(wall_ns)
     today = (now or datetime.now(UTC)).astimezone().date()
     return moment.strftime("%H:%M:%S" if moment.date() == today else "%Y-%m-%d %H:%M:%S")
+
+
+def clocks(times: Iterable[int]) -> Callable[[int | None], str]:
+    """How to tell several times: by the clock alone where they are of one day, as `when` tells them otherwise."""
+    moments = {_local(at).date() for at in times if at}
+    if len(moments) > 1:
+        return when
+    return lambda at: _local(at).strftime("%H:%M:%S") if at else ""
+
+
+def _local(wall_ns: int) -> datetime:
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=wall_ns // 1000)).astimezone()
 
 
 def instant(wall_ns: int | None) -> str:

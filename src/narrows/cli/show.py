@@ -1,4 +1,7 @@
-"""`narrows show ID`: a session as a table of its calls, an exchange in full, or its exact recorded bytes."""
+"""`narrows show ID`: a session as one timeline or a table of its calls, an exchange in full, or its exact bytes.
+
+What is shown of an exchange comes from the index, which proves nothing: it is compared with the recording each time.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from narrows.cli import timeline
 from narrows.cli.client import ApiError, Client, segment
 from narrows.cli.columns import call_of, exchange_columns
 from narrows.cli.context import ConfigOption, DataOption, JsonOption, client
@@ -23,10 +27,13 @@ from narrows.cli.render import (
     safe_bytes,
     size,
 )
+from narrows.cli.why import text_of, what_of
 from narrows.core.errors import ConfigError, NotFound
 
 PREVIEW = 4096
 """Bytes of a body that are shown unless asked otherwise."""
+ITEM_LINES = 20
+"""Lines of one item that are shown."""
 MAX_HEAD = 1024 * 1024
 
 
@@ -47,7 +54,8 @@ def show(
     preview: Annotated[
         int, typer.Option("--preview", metavar="BYTES", min=0, help="Bytes of each body to show.")
     ] = PREVIEW,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Calls of a session to show.")] = 500,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Exchanges of a session to show.")] = 500,
+    calls: Annotated[bool, typer.Option("--calls", help="Of a session, only the table of its calls.")] = False,
     json: JsonOption = False,
     data: DataOption = None,
     config: ConfigOption = None,
@@ -64,11 +72,9 @@ def show(
             )
         _copy(api, row, raw)
     elif kind == "session":
-        _show_session(api, row, limit=limit, json=json)
-    elif json:
-        emit_json(row)
+        _show_session(api, row, limit=limit, only_calls=calls, json=json)
     else:
-        _show_exchange(api, row, preview)
+        _show_exchange(api, row, preview, json=json)
 
 
 def find(api: Client, item: str) -> tuple[str, dict[str, Any]]:
@@ -119,10 +125,12 @@ def _copy(api: Client, row: dict[str, Any], direction: Direction) -> None:
     sys.stdout.buffer.flush()
 
 
-def _show_session(api: Client, row: dict[str, Any], *, limit: int, json: bool) -> None:
+def _show_session(api: Client, row: dict[str, Any], *, limit: int, only_calls: bool, json: bool) -> None:
     calls = list(api.pages("/exchanges", most=limit, session=row["id"], order="asc"))
+    told = any(call["kind"] in ("llm.message", "agent.event") for call in calls)
+    entries = timeline.read(api, str(row["id"]), limit) if told and not only_calls else []
     if json:
-        emit_json({**row, "calls": calls})
+        emit_json({**row, "calls": calls, "timeline": entries})
         return
     _field("session", row["id"])
     _field("who", f"{row.get('principal', '')} ({row.get('principal_kind', '')})")
@@ -140,20 +148,51 @@ def _show_session(api: Client, row: dict[str, Any], *, limit: int, json: bool) -
     if not calls:
         print("no call is recorded")
         return
-    print_table(exchange_columns(calls, session=False), calls)
+    if entries:
+        lines = list(timeline.shown(entries))
+        print_table(timeline.columns(lines), lines)
+    else:
+        print_table(exchange_columns(calls, session=False), calls)
     total = int(row.get("exchanges") or 0)
     if total > len(calls):
-        print(f"\nthe first {len(calls)} of {total} calls; more with --limit")
+        print(f"\nthe first {len(calls)} of {total} exchanges; more with --limit")
 
 
-def _show_exchange(api: Client, row: dict[str, Any], preview: int) -> None:
+def _show_exchange(api: Client, row: dict[str, Any], preview: int, *, json: bool) -> None:
+    check = api.get(f"/exchanges/{row['id']}/check")
+    if json:
+        emit_json({**row, "differences": check["differences"]})
+    if not check["ok"]:
+        _tell_differences(check["differences"])
+    if not json:
+        _print_exchange(api, row, preview)
+    if not check["ok"]:
+        raise typer.Exit(1)
+
+
+def _tell_differences(found: list[dict[str, str]]) -> None:
+    """Say loudly that what follows cannot be trusted. On standard error, so that no pipe loses it."""
+    out = sys.stderr
+    out.write(paint("THE INDEX DOES NOT SAY WHAT THE RECORDING SAYS", "red", out) + "\n")
+    for one in found[:20]:
+        out.write(f"  {safe(one['field'])}: the index says {safe(one['index'])!r}, ")
+        out.write(f"the recording {safe(one['recording'])!r}\n")
+    if len(found) > 20:
+        out.write(f"  and {len(found) - 20} more\n")
+    out.write("Someone changed the index, or an older program made it. Stop the gateway, remove index.db and start\n")
+    out.write("it again: it is made anew from the recording. `narrows verify --index` compares all of it.\n\n")
+    out.flush()
+
+
+def _print_exchange(api: Client, row: dict[str, Any], preview: int) -> None:
     print(paint(safe(call_of(row)), "bold"))
     _field("exchange", row["id"])
     _field("session", row["session"])
     _field("leaf", row["leaf_index"])
     _field("who", row.get("principal"))
-    _field("agent", row.get("agent"))
+    _field("agent", f"{row.get('agent') or ''} {row.get('agent_version') or ''}".strip())
     _field("connection", row.get("connection"))
+    _model(row)
     _field(
         "action",
         f"{row.get('action', '')} ({row.get('access_level') or 'level unknown'})" if row.get("action") else "",
@@ -177,6 +216,10 @@ def _show_exchange(api: Client, row: dict[str, Any], preview: int) -> None:
     _field("durability", row.get("durability"))
     for problem in row.get("problems") or []:
         _field("not decoded", problem)
+    for finding in row.get("findings") or []:
+        often = f", {finding['count']} times" if finding.get("count", 1) > 1 else ""
+        _field("FINDING", f"{finding.get('kind', '')} in {finding.get('where', '')}{often}")
+    _items(row)
     if row.get("parameters"):
         cut = " (cut; the whole is in the request)" if row.get("parameters_truncated") else ""
         _section(f"parameters{cut}")
@@ -187,6 +230,42 @@ def _show_exchange(api: Client, row: dict[str, Any], preview: int) -> None:
             print(printable_json(event))
     for direction in Direction:
         _preview(api, str(row["id"]), direction, preview)
+
+
+def _model(row: dict[str, Any]) -> None:
+    """What a model call says of itself."""
+    _field("model", row.get("model"))
+    llm = row.get("llm") or {}
+    usage = llm.get("usage") or {}
+    tokens = [f"{count} {name.replace('_', ' ')}" for name, count in usage.items() if isinstance(count, int)]
+    _field("tokens", ", ".join(tokens))
+    cost = row.get("cost_usd")
+    if cost is not None:
+        _field("cost", f"{cost:.6f} USD")
+    elif row.get("model"):
+        _field("cost", "unknown")
+    _field("stop reason", llm.get("stop_reason"))
+
+
+def _items(row: dict[str, Any]) -> None:
+    """What the exchange says, each with the number by which `narrows why` takes it."""
+    items = row.get("items") or []
+    if not items:
+        return
+    _section("items")
+    for number, item in enumerate(items):
+        whole = {"text": "", "name": "", "data": None, **item}
+        kind = what_of({"item": whole})
+        lines = str(whole["text"]).strip().splitlines()[:ITEM_LINES] if item["type"] != "tool_call" else []
+        cut = len(str(whole["text"]).strip().splitlines()) > ITEM_LINES or item.get("cut")
+        label = paint(f"#{number:<3} {safe(kind):10} ", "dim")
+        style = "red" if item.get("error") else "green" if item["type"] == "tool_call" else ""
+        first = text_of({"item": whole}) if len(lines) < 2 else lines[0]
+        print(label + (paint(safe(first), style) if style else safe(first)))
+        for line in lines[1:]:
+            print(" " * 16 + safe(line))
+        if cut:
+            print(" " * 16 + paint("... the whole is in the recorded bytes, and in --json", "dim"))
 
 
 def _field(name: str, value: object) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,10 +15,11 @@ import typer
 from narrows.cli.context import ConfigOption, DataOption, JsonOption, settings
 from narrows.cli.render import colours, emit_json, paint, safe, size
 from narrows.core import ids
-from narrows.core.errors import ConfigError, NotFound
+from narrows.core.errors import ConfigError, NarrowsError, NotFound
 
 if TYPE_CHECKING:
     from narrows.record.verify_report import Report
+    from narrows.settings import Settings
 
 SHOWN = 50
 """Findings that are printed; `--json` has all."""
@@ -43,6 +46,9 @@ def verify(
             "--witness", metavar="KEY", help="Require this witness's cosignature; repeatable.", show_default=False
         ),
     ] = None,
+    index: Annotated[
+        bool, typer.Option("--index", help="Also compare the index with the recording; takes about as long again.")
+    ] = False,
     json: JsonOption = False,
     data: DataOption = None,
     config: ConfigOption = None,
@@ -50,20 +56,23 @@ def verify(
     """Verify the record offline. Exits with 0 only if everything proves."""
     from narrows.record.verify import verify_all, verify_session
 
-    where = settings(data, config).data
+    known = settings(data, config)
+    where = known.data
     if not (where / "log").is_dir():
         raise ConfigError("Nothing was verified", f"{where} holds no log", "name the data directory with --data")
     vkey = _key(key, where)
     if item is not None:
-        if everything or since is not None or witness:
+        if everything or since is not None or witness or index:
             raise ConfigError(
-                "Nothing was verified", "--all, --since and --witness are about the whole log, not one session"
+                "Nothing was verified", "--all, --since, --witness and --index are about the whole log, not one session"
             )
         report = verify_session(where, vkey, _session(where, item))
     else:
         older = _read(since, "The earlier checkpoint") if since is not None else None
         with_progress: Callable[[str, int, int], None] = _progress if colours(sys.stderr) else _silent
         report = verify_all(where, vkey, since=older, witnesses=witness or (), progress=with_progress)
+        if index:
+            _check_index(known, report, with_progress)
         _end_progress()
     if json:
         emit_json({"ok": report.ok, **asdict(report)})
@@ -105,6 +114,28 @@ def _session(data: Path, item: str) -> bytes:
             f"{item[:64]!r} names {len(names)} sessions", ", ".join(sorted(names)[:4]), "give more of the id"
         )
     return ids.parse(names[0])
+
+
+def _check_index(known: Settings, report: Report, progress: Callable[[str, int, int], None]) -> None:
+    """Add to the report what the index says otherwise than the recording."""
+    from narrows.cli.control import describer
+    from narrows.record.index.check import check_index
+    from narrows.record.index.sqlite import SqliteIndex
+
+    path = known.data / "index.db"
+    if not path.is_file():
+        report.found("index", "There is no index: it is made again when the gateway runs", file="index.db")
+        return
+    with closing(SqliteIndex(path, write=False)) as held:
+        try:
+            for found in check_index(known.data, held, describer(known), lambda at, of: progress("index", at, of)):
+                what = f"The index says {found.field} {found.index}, the recording {found.recording}"
+                exchange = "" if found.what == "index.db" else found.what
+                report.found("index", what, exchange=exchange, file="index.db")
+        except NarrowsError as error:
+            report.found("index", f"The index could not be compared: {error}", file="index.db")
+        except sqlite3.Error as error:
+            report.found("index", f"The index is damaged: {error}", file="index.db")
 
 
 def _silent(stage: str, done: int, total: int) -> None:

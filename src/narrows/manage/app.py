@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from narrows import __version__
 from narrows.core.errors import NarrowsError
-from narrows.manage import connections, exchanges, health, leases, logs, sessions
+from narrows.manage import connections, exchanges, health, leases, logs, provenance, sessions
 from narrows.manage.deps import Deps
 from narrows.manage.errors import problem, status_of
 from narrows.manage.guard import Guard
@@ -35,7 +35,7 @@ def create_app(deps: Deps) -> FastAPI:
     )
     app.state.deps = deps
     app.include_router(health.router)
-    for resource in (sessions, exchanges, connections, leases, logs):
+    for resource in (sessions, exchanges, provenance, connections, leases, logs):
         app.include_router(resource.router, prefix=PREFIX)
     app.add_exception_handler(NarrowsError, _known)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -46,6 +46,10 @@ class Index(Protocol):
         """One exchange."""
         ...
 
+    def stories(self, session: str, cursor: str = "", limit: int = 500) -> Page[ExchangeRow]:
+        """A session's exchanges with their items, in the order in which they started."""
+        ...
+
     def session(self, id_or_prefix: str) -> SessionRow:
         """One session."""
         ...
@@ -123,6 +127,14 @@ RawReader = Callable[[Any, str], Iterator[bytes]]
 """(location, `request`|`response`|`sent`) -> the exact recorded bytes, piece by piece. Raises
 NarrowsError."""
 
+RowChecker = Callable[[ExchangeRow], "list[dict[str, str]]"]
+"""Compares a row of the index with the recording: a list of what differs, each `field`, `index`, `recording`."""
+
+
+def _unchecked(row: ExchangeRow) -> list[dict[str, str]]:
+    return []
+
+
 ConnectionTester = Callable[[Connection], Awaitable[dict[str, Any]]]
 """Tries a connection with its own credential; returns what it found. Raises CredentialError or
 UpstreamError."""
@@ -151,6 +163,7 @@ class Deps:
     test_connection: ConnectionTester
     random: Callable[[int], bytes]
     ready: Callable[[], str] = lambda: ""
+    check_row: RowChecker = _unchecked
     hosts: frozenset[str] = field(default_factory=frozenset)
     origins: frozenset[str] = field(default_factory=frozenset)
     session_ttl_s: int = 12 * 3600

@@ -48,6 +48,17 @@ def show_exchange(exchange: str, deps: Dependencies) -> Response:
     return JsonResponse(deps.index.exchange(exchange).json())
 
 
+@router.get("/exchanges/{exchange}/check")
+def check_exchange(exchange: str, deps: Dependencies) -> Response:
+    """Whether the index says of an exchange what the recording says: `differences` are empty if it does.
+
+    What an exchange is shown as comes from the index, which proves nothing; this reads the recording again.
+    """
+    row = deps.index.exchange(exchange)
+    found = deps.check_row(row)
+    return JsonResponse({"exchange": ids.text(row.id), "ok": not found, "differences": found})
+
+
 @router.get("/exchanges/{exchange}/raw")
 async def raw(exchange: str, direction: Direction, deps: Dependencies, caller: Caller) -> Response:
     """The exact recorded bytes of one direction. That they were read is on the record before the first

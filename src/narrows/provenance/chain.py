@@ -158,6 +158,7 @@ class Provenance:
             if not found:
                 break
             at = found[0].cause
+        _only_others(chain)
         item = self.known.item(chain.steps[-1].node)
         chain.reached = chain.steps[-1].link is None and item is not None and item.type == "prompt"
         self._note_budget(chain.notes)
@@ -210,6 +211,14 @@ class Provenance:
     def _note_budget(self, notes: list[str]) -> None:
         if self.known.budget.spent:
             notes.append("the session's commands are too many and too long to compare them all")
+
+
+def _only_others(chain: Chain) -> None:
+    """Leave out what is no alternative: links to what the chain leads through anyway."""
+    through = {parts_of(step.node)[0] for step in chain.steps}
+    for at, step in enumerate(chain.steps):
+        others = tuple(link for link in step.alternatives if parts_of(link.cause)[0] not in through)
+        chain.steps[at] = replace(step, alternatives=others)
 
 
 def _moved(link: Link, effect: str) -> Link:

@@ -90,7 +90,7 @@ class Known:
 
     def _take_item(self, x: Exchange, node: str, item: Item, session: str) -> None:
         if item.type in _BEFORE and item.id:
-            _add(self.calls if x.is_model and item.said_by == "response" else self.reports, item.id, node)
+            _add_once(self.calls if x.is_model and item.said_by == "response" else self.reports, item.id, node)
         elif item.type == "tool_result" and item.id:
             _add(self.results, item.id, node)
         elif item.type == "prompt" and x.is_event:
@@ -171,6 +171,13 @@ class Known:
     def before(self, node: str, x: Exchange) -> bool:
         """Whether a node's exchange came before `x`."""
         return self.rank[node.partition("#")[0]] < self.rank[x.id]
+
+
+def _add_once(table: dict[str, list[str]], key: str, node: str) -> None:
+    """Add a node unless its exchange has one there already: the command of a call is a part of it."""
+    held = table.get(key, ())
+    if not any(other.partition("#")[0] == node.partition("#")[0] for other in held):
+        _add(table, key, node)
 
 
 def _add(table: dict[object, list[object]] | dict, key: object, value: object) -> None:  # type: ignore[type-arg]

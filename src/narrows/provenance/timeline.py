@@ -47,6 +47,7 @@ def _merge(entries: list[Entry]) -> None:
     """Mark what is told again, and give calls their results."""
     first: dict[tuple[str, ...], Entry] = {}
     calls: dict[str, Entry] = {}
+    waiting: dict[tuple[bool, str, str, str], list[Entry]] = {}
     for entry in entries:
         item = entry.item
         if item is None:
@@ -54,13 +55,25 @@ def _merge(entries: list[Entry]) -> None:
         for key in _keys(entry.exchange, item):
             held = first.setdefault(key, entry)
             if held is not entry:
-                entry.same_as = held.node
-                break
+                entry.same_as = entry.same_as or held.same_as or held.node
         if item.type == "tool_call" and item.id:
             calls.setdefault(item.id, entry)
         elif item.type == "tool_result" and item.id in calls:
             call = calls[item.id]
-            call.result = call.result or ("error" if item.error else "ok")
+            call.result = "error" if item.error or call.result == "error" else "ok"
+        elif item.type in ("prompt", "answer") and item.text.strip() and not entry.same_as:
+            _pair(entry, item, waiting)
+
+
+def _pair(entry: Entry, item: Item, waiting: dict[tuple[bool, str, str, str], list[Entry]]) -> None:
+    """A prompt or answer that is on the wire and reported is one; two equal ones of one kind are two."""
+    x, text = entry.exchange, item.text.strip()
+    session = x.ref("agent_session")
+    other = waiting.get((not x.is_model, item.type, session, text))
+    if session and other:
+        entry.same_as = other.pop(0).node
+    elif session:
+        waiting.setdefault((x.is_model, item.type, session, text), []).append(entry)
 
 
 def _keys(x: Exchange, item: Item) -> list[tuple[str, ...]]:
@@ -75,9 +88,6 @@ def _keys(x: Exchange, item: Item) -> list[tuple[str, ...]]:
     turn = _turn(x)
     if item.type == "command" and turn:  # reported once with its call's id, and once without
         return [("text", turn, item.text.strip())]
-    session = x.ref("agent_session")
-    if item.type in ("prompt", "answer") and session and item.text.strip():
-        return [(item.type, session, x.ref("turn"), item.text.strip())]
     return []
 
 

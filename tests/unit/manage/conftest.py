@@ -170,6 +170,12 @@ class FakeIndex:
                 return row
         raise NotFound("There is no such exchange")
 
+    def stories(self, session: str, cursor: str = "", limit: int = 500) -> Page[ExchangeRow]:
+        rows = [row for row in self.world.exchanges.values() if ids.text(row.session) == session]
+        rows.sort(key=lambda row: row.started_ns)
+        begin = int(cursor or 0)
+        return Page(rows[begin : begin + limit], str(begin + limit) if len(rows) > begin + limit else "")
+
     def session(self, id_or_prefix: str) -> SessionRow:
         for key, row in self.world.session_rows.items():
             if key.startswith(id_or_prefix):

@@ -1,4 +1,4 @@
-"""Model calls and agents' events in the index: items, identifiers, findings, tokens; and an index of an older version."""
+"""Model calls and agents' events in the index: items, identifiers, findings; and an index of an older version."""
 
 from __future__ import annotations
 
@@ -27,13 +27,21 @@ DESCRIBED = Described(
     agent="claude-code",
     agent_version="2.1.197",
     text="remove the exports",
-    items=[Item("prompt", "remove the exports"), Item("tool_call", "", "toolu_1", "Bash", {"command": "ls"}, False, "response"),
-           Item("tool_result", "gone", "toolu_0", error=True)],
+    items=[
+        Item("prompt", "remove the exports"),
+        Item("tool_call", "", "toolu_1", "Bash", {"command": "ls"}, False, "response"),
+        Item("tool_result", "gone", "toolu_0", error=True),
+    ],
     refs=[("tool_call", "toolu_1"), ("agent_session", "s-1"), ("request", "req_1")],
-    llm={"provider": "anthropic", "usage": {"input": 12, "output": 34, "cache_read": None}, "cost_usd": 0.25, "messages": 3},
+    llm={
+        "provider": "anthropic",
+        "usage": {"input": 12, "output": 34, "cache_read": None},
+        "cost_usd": 0.25,
+        "messages": 3,
+    },
     findings=[Finding("aws-access-key", "prompt", 3, 20, 2)],
     request_id="req_1",
-)  # fmt: skip
+)
 
 
 @pytest.fixture
@@ -78,9 +86,18 @@ def test_a_session_whose_launcher_did_not_know_its_agent_learns_it(described: Wo
 
 @pytest.mark.parametrize(
     "query",
-    ["model:claude-sonnet-4-5", "model:claude*", "tool:bash", "tool:Ba*", "finding:*", "finding:aws-access-key",
-     "remove exports", "tool:Bash AND finding:aws* AND model:*", "kind:aws.call tool:Bash after:1d"],
-)  # fmt: skip
+    [
+        "model:claude-sonnet-4-5",
+        "model:claude*",
+        "tool:bash",
+        "tool:Ba*",
+        "finding:*",
+        "finding:aws-access-key",
+        "remove exports",
+        "tool:Bash AND finding:aws* AND model:*",
+        "kind:aws.call tool:Bash after:1d",
+    ],
+)
 def test_it_is_found(described: World, query: str) -> None:
     _add(described, sealed(0))
     described.index.insert(Batch(1, [row(1)]))
@@ -111,8 +128,11 @@ def test_an_identifier_cannot_pretend_to_be_a_model_or_finding(described: World,
 
 
 def test_what_is_too_large_is_cut_and_said(index: SqliteIndex) -> None:
-    items = [{"type": "system", "text": "s" * 200_000}, {"type": "tool_call", "id": "t", "name": "Write", "data": {"content": "c" * 99_999}},
-             {"type": "answer", "text": "short"}]  # fmt: skip
+    items = [
+        {"type": "system", "text": "s" * 200_000},
+        {"type": "tool_call", "id": "t", "name": "Write", "data": {"content": "c" * 99_999}},
+        {"type": "answer", "text": "short"},
+    ]
     index.insert(
         Batch(0, [row(0, items=items, findings=[{"kind": "k"}] * 600, refs=[("file", str(n)) for n in range(600)])])
     )
