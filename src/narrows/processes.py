@@ -87,7 +87,7 @@ def _argv(pid: int, left: int) -> tuple[list[str], int]:
     if not raw:
         return [], left
     raw = raw[:left].removesuffix(b"\0")
-    argv = [part.decode("utf-8", "backslashreplace") for part in raw.split(b"\0")]
+    argv = [part.decode("utf-8", "backslashreplace") for part in raw.split(b"\0")] if raw or whole else []
     if not whole:
         argv.append(CUT)
     return argv, max(0, left - len(raw) - 1)

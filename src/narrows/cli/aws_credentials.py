@@ -89,7 +89,6 @@ def from_gateway(gateway: str, token: str, connection: str, tree: list[dict[str,
     import socket
 
     from narrows.cli import hook_http
-    from narrows.cli.local import UnreachableError
     from narrows.cli.process import HEADER, header
 
     body = json.dumps({"connection": connection}).encode()
@@ -101,6 +100,8 @@ def from_gateway(gateway: str, token: str, connection: str, tree: list[dict[str,
         if status == 401:  # a local name is nobody's property: this may be another gateway
             status, raw = hook_http.post(gateway, "/_narrows/leases", token, body, headers)
     except hook_http.NoAnswerError as error:
+        from narrows.cli.local import UnreachableError
+
         hint = error.hint or "start it with `narrows up --detach`, and the command anew through `narrows run`"
         raise UnreachableError(error.what, error.why, hint) from error
     finally:
