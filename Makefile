@@ -25,7 +25,13 @@ $(UV): tools.txt
 	@$(UV) sync --frozen --quiet --python $(PY)
 	@touch $@
 
-demo: setup ## run the main job end to end against a local AWS stand-in
+# The agent of the demo and of tests has an environment of its own: what it needs must not meet what the gateway needs.
+.venv-agent/.stamp: $(UV) demo/agent/pyproject.toml demo/agent/uv.lock
+	@echo "==> a real agent (mini-swe-agent), in .venv-agent"
+	@UV_PROJECT_ENVIRONMENT="$(CURDIR)/.venv-agent" $(UV) sync --frozen --quiet --project demo/agent --python $(PY)
+	@touch $@
+
+demo: setup .venv-agent/.stamp ## run the main job end to end against a local AWS stand-in
 	@$(BIN)/python demo/demo.py
 
 up: setup ## start the gateway and leave it running

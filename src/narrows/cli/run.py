@@ -39,6 +39,7 @@ KNOWN_AGENTS = {
     "gemini": "gemini-cli",
     "opencode": "opencode",
     "copilot": "copilot-cli",
+    "mini": "mini-swe-agent",
 }
 """Programs whose agent goes by another name than the command."""
 
