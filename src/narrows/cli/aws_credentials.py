@@ -35,8 +35,6 @@ TIMEOUT_S = 10.0
 class NoLeaseError(NarrowsError):
     """The gateway refused. `code` is its reason's stable name."""
 
-    code = "no_lease"
-
     def __init__(self, what: str, why: str, hint: str, code: str) -> None:
         super().__init__(what, why, hint)
         self.code = code
