@@ -10,32 +10,118 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from struct import unpack_from
+from tempfile import NamedTemporaryFile
+from typing import Any
 from uuid import UUID
 
-from tests.sealed_world import NIL, World, ident
+from crc32c import crc32c
+from tests.sealed_world import NIL, World, Writer, ident
 
 TYPES = {1: "writer_open", 2: "session_open", 3: "session_close", 8: "gap", 9: "admin", 10: "writer_close"}
 
 
-def runs_of(part: Path) -> list[list[object]]:
-    """The runs of all blocks, from their heads."""
-    raw, at, runs = part.read_bytes(), 0, []
+def blocks_of(part: Path) -> list[tuple[dict[str, Any], bytes]]:
+    """Head and body of each block."""
+    raw, at, found = part.read_bytes(), 0, []
     while raw[at : at + 4] == bytes.fromhex("502a4d18"):
         (size,) = unpack_from("<I", raw, at + 4)
         assert raw[at + 8 : at + 12] == b"NRB1"
         head = json.loads(raw[at + 12 : at + 8 + size])
-        runs += head["runs"]
-        at += 8 + size + head["zstd"]
+        at += 8 + size
+        found.append((head, raw[at : at + head["zstd"]]))
+        at += head["zstd"]
     assert raw[at : at + 4] == bytes.fromhex("512a4d18")
     assert raw[-4:] == b"NRT1"
-    return runs
+    return found
+
+
+def unzstd(body: bytes, dictionary: bytes = b"") -> bytes:
+    with NamedTemporaryFile() as file:
+        file.write(dictionary)
+        file.flush()
+        command = ["zstd", "-dc", *(["-D", file.name] if dictionary else [])]
+        return subprocess.run(command, input=body, capture_output=True, check=True).stdout
+
+
+def numbers_of(raw: bytes) -> Iterator[int]:
+    value = shift = 0
+    for byte in raw:
+        value |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            yield value
+            value = shift = 0
+
+
+def put(text: bytes, rest: bytes, head: dict[str, Any], literals: bytes) -> bytes:
+    """What a body of version 2 stands for."""
+    others, out = rest[: head["other"]], b""
+    numbers = numbers_of(rest[head["other"] :])
+    assert len(literals) == head["literal"]
+    last, whole = len(literals), literals + text
+    for other in numbers:
+        words, copy = next(numbers), next(numbers)
+        out, others = out + others[:other], others[other:]
+        out, text = out + text[:words], text[words:]
+        if copy:
+            jump = next(numbers)
+            source = last + (-(jump + 1) // 2 if jump % 2 else jump // 2)
+            out, last = out + whole[source : source + copy], source + copy
+    assert (text, others, len(out)) == (b"", b"", head["packed"])
+    return out
+
+
+def whole_frames(packed: bytes, runs: list[list[object]]) -> bytes:
+    """Frames from their bare form."""
+    out, at = b"", 0
+    for _, _, _, count in runs:
+        before = -2
+        for _ in range(int(str(count))):
+            length, (seq,) = int.from_bytes(packed[at + 4 : at + 8], "big"), unpack_from(">Q", packed, at + 16)
+            start, fixed = packed[at : at + 8], packed[at + 8 : at + 72]
+            at += 72
+            if seq != before + 1:
+                running, at = packed[at : at + 32], at + 32
+            payload, at = packed[at : at + length - 140], at + length - 140
+            covered = fixed + sha256(payload).digest()
+            if seq == before + 1:
+                running = sha256(running + covered).digest()
+            rest = covered + running + payload
+            out += start + crc32c(rest).to_bytes(4, "big") + rest
+            before = seq
+    assert at == len(packed)
+    return out
+
+
+def raw_of(part: Path) -> tuple[bytes, list[list[object]]]:
+    """A part's frames and the runs of all blocks."""
+    out, literals = b"", b""
+    runs: list[list[object]] = []
+    for head, body in blocks_of(part):
+        if head["v"] == 1:
+            raw = unzstd(body)
+            literals += raw
+        else:
+            cut = head["text"]
+            text = unzstd(body[:cut]) if cut else b""
+            raw = put(text, unzstd(body[cut:], text), head, literals)
+            literals += text
+            if head["packed"] != head["raw"]:
+                raw = whole_frames(raw, head["runs"])
+        assert sha256(raw).hexdigest() == head["sha256"]
+        assert len(out) == head["at"]
+        out += raw
+        runs += head["runs"]
+    return out, runs
 
 
 def frames_of(part: Path) -> list[tuple[str, int, bytes]]:
     """(writer, sequence number, frame) of a part."""
-    raw = subprocess.run(["zstd", "-dc", part], capture_output=True, check=True).stdout
+    raw, all_runs = raw_of(part)
+    if all(head["v"] == 1 for head, _ in blocks_of(part)):
+        assert subprocess.run(["zstd", "-dc", part], capture_output=True, check=True).stdout == raw
     frames, at = [], 0
-    for writer, first, last, count in runs_of(part):
+    for writer, first, last, count in all_runs:
         for row in range(count):  # type: ignore[call-overload]
             assert raw[at : at + 4] == b"NRF1"
             (length,) = unpack_from(">I", raw, at + 4)
@@ -111,6 +197,21 @@ def lost_tails(chains: dict[str, dict[int, bytes]]) -> Iterator[tuple[str, int]]
                     yield told["writer"], told["after_seq"]
 
 
+def resend(one: Writer, two: Writer) -> None:
+    """Two agents of one session, each of which sends all that it said with every call."""
+    said = ["", ""]
+    one.open(ident(9))
+    for turn in range(12):
+        for number, writer in enumerate((one, two)):
+            said[number] += "".join(
+                f'{{"role":"user","n":"{sha256(bytes([turn, number, n])).hexdigest()}"}},' for n in range(9)
+            )
+            exchange = ident(500 + 2 * turn + number)
+            writer.begin(ident(9), exchange, b"POST / HTTP/1.1\r\n\r\n" + said[number].encode())
+            writer.more(ident(9), exchange, b"HTTP/1.1 200 OK\r\n\r\n")
+            writer.finish(ident(9), exchange)
+
+
 def test_a_second_verifier_comes_to_the_same(tmp_path: Path) -> None:
     world = World(tmp_path)
     one, two = world.writer("w1"), world.writer("w2")
@@ -119,6 +220,7 @@ def test_a_second_verifier_comes_to_the_same(tmp_path: Path) -> None:
         for call in range(70):
             (one if call % 2 else two).call(session, 100 * number + call)
         one.close_session(session)
+    resend(one, two)
     one.roll()
     two.frame(9, 0, NIL, NIL, b'{"action":"connection.add","name":"\xc3\xa9"}')
     dead = world.writer("dead")
@@ -144,6 +246,9 @@ def test_a_second_verifier_comes_to_the_same(tmp_path: Path) -> None:
             at += 2 + length
     hashes = [sha256(b"\x00" + entry).digest() for entry in entries]
     assert (len(entries), root_of(hashes)) == (int(size), b64decode(root))
+
+    parts = [blocks_of(part) for part in tmp_path.glob("objects/sessions/*/*.part")]
+    assert {head["v"] for blocks in parts for head, _ in blocks} == {1, 2}
 
     leaves: set[bytes] = set()
     heads: dict[tuple[str, int], str] = {}

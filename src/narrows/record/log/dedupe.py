@@ -30,8 +30,11 @@ quotation mark before a mark that moves on), and the text is then kept with them
 _SAMPLE = 4096
 _KEY = 24
 _SPACING = 96
+_SPARSER = 5
+"""The longer a new text is already, the fewer places of it are looked up and remembered: what comes again of it comes
+in one piece, and one place finds all of it. So text that never comes again costs little."""
 _DENSE = 1 << 16
-_MAX_SKIP = 512
+_MAX_SKIP = 4096
 _STEP = 64
 _MAX_STEP = 1 << 18
 _LOOKED = frozenset((Kind.REQUEST, Kind.RESPONSE, Kind.EVENT))
@@ -150,7 +153,7 @@ class Dedupe:
         while (found := _ANCHOR.search(stream, at, last)) is not None:
             at = found.start()
             index[stream[at : at + _KEY]] = at + shift
-            at += spacing
+            at += spacing + min((at - start) >> _SPARSER, _MAX_SKIP)
         self._text += stream[start:end]
         self._end += end - start
 
@@ -245,7 +248,6 @@ class _Search:
         self._skip(region.start)
         shift = region.raw - region.start
         at = new = region.start
-        misses = 0
         source = -1
         while True:
             match = dedupe.after(source, stream, at, last) if source >= 0 and at == new else None
@@ -256,8 +258,7 @@ class _Search:
                 at = found.start()
                 match = dedupe.match(stream, at, new, last)
             if match is None:
-                misses += 1
-                at += 1 + min(misses >> 3, _MAX_SKIP)
+                at += 1 + min((at - new) >> _SPARSER, _MAX_SKIP)
                 continue
             start, end, place = match
             if source >= 0 and start == new:
@@ -269,7 +270,6 @@ class _Search:
             self._copy(place, start, end, shift)
             at = new = end
             source = place + end - start
-            misses = 0
         self._keep(new, last, shift)
 
     def finish(self) -> Found | None:
