@@ -12,16 +12,19 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.load import ANYONE, Way
 from bench.processes import BenchError, be_nice, command_line, cpu_seconds, pin, started, tree, wait_until
 from botocore.credentials import Credentials
 
 from narrows.cli.client import Client
 
 NARROWS = Path(sys.executable).parent / "narrows"
+MODEL_KEY = "BENCH_MODEL_KEY"
+"""The variable of the gateway's environment that holds the key of the model API."""
 UPSTREAM_KEYS = "[default]\naws_access_key_id = AKIAUPSTREAMBENCH000\naws_secret_access_key = upstream-bench-secret\n"
 DRAIN_S = 900.0
 POLL_S = 0.25
@@ -34,6 +37,7 @@ class Gateway:
         self.data = data
         self.log = log
         self.leases: dict[str, Credentials] = {}
+        self.ways: dict[str, Way] = {}
         self._env = env
         family = tree(supervisor)
         modules = {pid: command_line(pid) for pid in family}
@@ -46,8 +50,8 @@ class Gateway:
         self._api = Client.of(data)
         self.port = int(self._api.local.gateway.rsplit(":", 1)[1])
 
-    def connect(self, origin: int, keys: Path) -> None:
-        """Register the origin once per durability, and take a lease for each."""
+    def connect(self, origin: int, keys: Path, models: Mapping[str, int]) -> None:
+        """Register the origin once per durability, and the ports of model APIs by name; take a lease for each."""
         for durability in ("buffered", "strict"):
             self._narrows(
                 "connection", "add", "aws", durability, "--endpoint", f"http://127.0.0.1:{origin}", "--allow-private",
@@ -57,7 +61,18 @@ class Gateway:
             self.leases[durability] = Credentials(
                 lease["access_key_id"], lease["secret_access_key"], lease["session_token"]
             )
+            for name, port in models.items():
+                self.ways[f"{name} {durability}"] = self._model(f"{name}-{durability}", port, durability)
         time.sleep(1.0)  # workers look at their directory five times a second
+
+    def _model(self, name: str, port: int, durability: str) -> Way:
+        """Register a model API; how it is asked through us."""
+        self._narrows(
+            "connection", "add", "llm", name, "--provider", "openai-compatible", "--endpoint",
+            f"http://127.0.0.1:{port}", "--allow-private", "--api-key-env", MODEL_KEY, "--durability", durability,
+        )  # fmt: skip
+        key = json.loads(self._narrows("lease", name, "--json"))["api_key"]
+        return Way(self.port, ANYONE, f"/llm/{name}", (("Authorization", f"Bearer {key}"),))
 
     def _narrows(self, *arguments: str) -> str:
         done = subprocess.run([NARROWS, *arguments], env=self._env, capture_output=True, text=True)
@@ -114,8 +129,13 @@ class Gateway:
 
 
 @contextlib.contextmanager
-def gateway(here: Path, origin: int, core: int, log: Path, *, workers: int) -> Iterator[Gateway]:
-    """`narrows up` on a fresh data directory under `here`, which should be on a disk."""
+def gateway(
+    here: Path, origin: int, core: int, log: Path, *, workers: int, models: Mapping[str, int] | None = None
+) -> Iterator[Gateway]:
+    """`narrows up` on a fresh data directory under `here`, which should be on a disk.
+
+    `models` are ports of model APIs, each registered once per durability: `Gateway.ways["NAME strict"]`.
+    """
     data = here / "data"
     keys = here / "upstream-keys"
     keys.touch(mode=0o600)
@@ -126,9 +146,10 @@ def gateway(here: Path, origin: int, core: int, log: Path, *, workers: int) -> I
         "NARROWS_GATEWAY_PORT": "0",
         "NARROWS_API_PORT": "0",
         "NARROWS_WORKERS": str(workers),
+        MODEL_KEY: "sk-bench-upstream-000000000000",
     }
     with started([NARROWS, "up"], core=core, log=log, env=env) as process:
         wait_until((data / "run" / "local.json").exists, "narrows up", process, log, 60)
         found = Gateway(data, log, process.pid, env)
-        found.connect(origin, keys)
+        found.connect(origin, keys, models or {})
         yield found

@@ -1,7 +1,7 @@
-"""The load: real signed AWS calls, sent by wrk.
+"""The load: real signed AWS calls and model calls, sent by wrk.
 
-A call is signed by botocore, once per round (a signature is good for 15 minutes), and wrk repeats it. Every round
-must be answered 2xx throughout, or the run fails: a proxy is quick at refusing.
+An AWS call is signed by botocore, once per round (a signature is good for 15 minutes), and wrk repeats it; a model call
+carries a key. Every round must be answered 2xx throughout, or the run fails: a proxy is quick at refusing.
 """
 
 from __future__ import annotations
@@ -35,6 +35,28 @@ ANSWER = json.dumps(_ITEM).encode()
 """What the origin answers to the small call: 200 bytes."""
 assert len(ANSWER) == 200
 
+CHAT = "/v1/chat/completions"
+CHAT_ASKED = json.dumps(
+    {
+        "model": "bench-model",
+        "messages": [
+            {"role": "system", "content": "You are a careful engineer. " * 20},
+            {"role": "user", "content": "Which of our buckets are public? Say so in one line. " * 4},
+        ],
+        "max_tokens": 64,
+    }
+).encode()
+COMPLETION = json.dumps(
+    {
+        "id": "chatcmpl-bench", "object": "chat.completion", "created": 1764000000, "model": "bench-model",
+        "choices": [
+            {"index": 0, "message": {"role": "assistant", "content": "None of them is."}, "finish_reason": "stop"}
+        ],
+        "usage": {"prompt_tokens": 180, "completion_tokens": 5, "total_tokens": 185},
+    }
+).encode()  # fmt: skip
+"""What the origin answers to a model call."""
+
 GET_ITEM = json.dumps({"TableName": "orders", "Key": {"pk": {"S": "customer#4711"}, "sk": {"S": "order#2024-001"}}})
 
 
@@ -50,7 +72,7 @@ def object_body() -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request before it is signed. `service` is the signing name."""
+    """One request before it is signed. `service` is the signing name; without one it is sent as it is."""
 
     name: str
     service: str
@@ -61,13 +83,38 @@ class Call:
 
 
 def calls(body: bytes) -> dict[str, Call]:
-    """The calls that are measured: a DynamoDB GetItem, and an S3 object of 1 MiB each way."""
+    """The calls that are measured: a DynamoDB GetItem, an S3 object of 1 MiB each way, and a model call."""
     target = (("X-Amz-Target", "DynamoDB_20120810.GetItem"), ("Content-Type", "application/x-amz-json-1.0"))
     return {
         "small": Call("small", "dynamodb", "POST", "/", target, GET_ITEM.encode()),
         "down": Call("down", "s3", "GET", OBJECT),
         "up": Call("up", "s3", "PUT", UPLOAD, (), body),
+        "chat": Call("chat", "", "POST", CHAT, (("Content-Type", "application/json"),), CHAT_ASKED),
     }
+
+
+ANYONE = Credentials("AKIAPEERPEERPEER0000", "peers-check-no-signature", "token")
+"""What is shown to those who check nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a target is asked: its port, with what credentials, below which path, with which headers of its own."""
+
+    port: int
+    credentials: Credentials
+    prefix: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def url(self, call: Call) -> str:
+        """Where the call goes."""
+        return f"http://127.0.0.1:{self.port}{self.prefix}{call.path}"
+
+    def ready(self, call: Call) -> dict[str, str]:
+        """The call's headers as they are sent now."""
+        if call.service:
+            return signed(call, self.port, self.credentials)
+        return dict(call.headers) | dict(self.headers)
 
 
 def signed(call: Call, port: int, credentials: Credentials) -> dict[str, str]:
@@ -83,15 +130,15 @@ def signed(call: Call, port: int, credentials: Credentials) -> dict[str, str]:
     return {name: str(value) for name, value in request.headers.items()}
 
 
-def once(call: Call, port: int, credentials: Credentials) -> tuple[int, bytes]:
+def once(call: Call, way: Way) -> tuple[int, bytes]:
     """Send a call once; its status and body. Raises BenchError if none came."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", way.port, timeout=30)
     try:
-        connection.request(call.method, call.path, call.body or None, signed(call, port, credentials))
+        connection.request(call.method, way.prefix + call.path, call.body or None, way.ready(call))
         response = connection.getresponse()
         return response.status, response.read()
     except (OSError, http.client.HTTPException) as error:
-        raise BenchError(f"{call.name} on port {port} was not answered: {type(error).__name__}: {error}") from error
+        raise BenchError(f"{call.name} on port {way.port} was not answered: {type(error).__name__}: {error}") from error
     finally:
         connection.close()
 
@@ -129,8 +176,7 @@ def script(call: Call, headers: dict[str, str], body: Path, result: Path) -> str
 
 def run(
     call: Call,
-    port: int,
-    credentials: Credentials,
+    way: Way,
     *,
     connections: int,
     seconds: int,
@@ -142,8 +188,8 @@ def run(
     body, result, lua = here / "body", here / "result.json", here / "call.lua"
     body.write_bytes(call.body)
     result.unlink(missing_ok=True)
-    lua.write_text(script(call, signed(call, port, credentials), body, result))
-    url = f"http://127.0.0.1:{port}{call.path}"
+    lua.write_text(script(call, way.ready(call), body, result))
+    url = way.url(call)
     command = ["taskset", "-c", str(core), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s"]
     process = subprocess.Popen(
         [*command, "-s", str(lua), url], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
@@ -162,7 +208,7 @@ def run(
             process.wait()
     if process.returncode or not result.exists():
         raise BenchError(f"wrk failed with code {process.returncode}: {said[-1000:]}")
-    return _read(json.loads(result.read_text()), call.name, port)
+    return _read(json.loads(result.read_text()), call.name, way.port)
 
 
 def _read(told: dict[str, int], name: str, port: int) -> Loaded:

@@ -39,6 +39,10 @@ TARGETS = (
     Target("aws_1mb_vs_nginx", True, 0.25, "1 MiB bodies, `buffered`, the worse direction, of nginx"),
     Target("aws_1mb_rss_growth_mb", False, 16, "Growth of a worker's memory over the rounds of 1 MiB bodies", " MiB"),
     Target("workers_2_vs_1_per_cpu", True, 0.85, "Two workers, of one worker, per CPU second"),
+    Target("llm_vs_litellm", True, 100, "Model calls, `strict`, times litellm's proxy"),
+    Target("llm_vs_portkey", True, 10, "Model calls, `strict`, times Portkey's gateway"),
+    Target("hook_start_ms", False, 60, "`narrows hook`, from its start to its end", " ms"),
+    Target("history_stored_to_new_text", False, 3, "What a session with resent history takes, of its new text"),
 )
 AIM = Target("aws_small_buffered_vs_nginx", True, 0.30, "The aim beyond: small signed calls, `buffered`, of nginx")
 
@@ -70,6 +74,7 @@ def page(summary: dict[str, Any], detail: dict[str, Any]) -> str:
         [
             *_head(summary, detail),
             *_verdicts(summary, detail),
+            *_models(summary),
             *_everything(summary, detail),
             *_samples(detail),
             *_method(detail),
@@ -87,6 +92,7 @@ def picture(detail: dict[str, Any]) -> str:
         ("small_c64", "Small signed calls, 64 connections"),
         ("down_1mb", "1 MiB downloads"),
         ("up_1mb", "1 MiB uploads"),
+        ("chat_c16", "Model calls, 16 connections"),
     ):
         bars = []
         for target in _targets(samples, cell):
@@ -172,6 +178,40 @@ def _verdicts(summary: dict[str, Any], detail: dict[str, Any]) -> list[str]:
     ]
 
 
+def _models(summary: dict[str, Any]) -> list[str]:
+    def shown(key: str, unit: str = "") -> str:
+        text = _shown(summary, key)
+        return text if text == NOT_MEASURED else f"{text}{unit}"
+
+    def row(name: str, key: str) -> str:
+        added = [shown(f"{key}_added_first_token_{share}_ms", " ms") for share in ("p50", "p99")]
+        return f"| {name} | {added[0]} | {added[1]} | {shown(f'{key}_tokens_per_s')} |"
+
+    return [
+        "## Model calls",
+        "",
+        "What a stream of tokens loses on its way, against asking the origin directly (which gives "
+        f"{shown('direct_tokens_per_s')} tokens a second):",
+        "",
+        "| through | first token later by, p50 | p99 | tokens a second |",
+        "|---|---|---|---|",
+        row("narrows `strict`", "llm"),
+        row("narrows `buffered`", "llm_buffered"),
+        row("litellm", "litellm"),
+        "",
+        "Portkey's gateway fails to relay streams on Node 20 (`TypeError: immutable`), so it has no row here.",
+        "",
+        f"An agent waits {shown('hook_start_ms', ' ms')} for its hook (`narrows hook`, start to end; a Python that",
+        f"does nothing takes {shown('python_start_ms', ' ms')} on this machine). A session of 300 turns that sends its",
+        "whole history with every call takes, compressed at rest, "
+        f"{shown('history_stored_to_new_text')} times its new text as it is and",
+        f"{shown('history_stored_to_new_text_zstd')} times the new text compressed; what passed is "
+        f"{shown('history_raw_to_stored')} times what is stored. The exact bytes of the last",
+        f"request are read back in {shown('history_last_request_read_ms', ' ms')}.",
+        "",
+    ]
+
+
 def _everything(summary: dict[str, Any], detail: dict[str, Any]) -> list[str]:
     def row(name: str, workers: str, everything: str) -> str:
         return f"| {name} | {_shown(summary, workers)} | {_shown(summary, everything)} |"
@@ -231,6 +271,7 @@ TITLES = {
     "small": "Small signed call (DynamoDB GetItem, 200-byte answer)",
     "down": "1 MiB download (S3 GetObject)",
     "up": "1 MiB upload (S3 PutObject, its SHA-256 signed)",
+    "chat": "Model call (chat completion, not streamed)",
     "workers": "One worker and two (the small call, `buffered`)",
 }
 

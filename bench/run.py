@@ -25,17 +25,19 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import index_sqlite, machine, report, servers
+from bench import history, hooks, index_sqlite, llm, machine, report, servers, streams
 from bench.figures import BUFFERED, ONE_WORKER, STRICT, TWO_SPREAD, TWO_WORKERS, Samples, figures, summary
 from bench.gateway import Gateway, gateway
-from bench.load import calls, object_body
+from bench.load import Way, calls, object_body
 from bench.measure import Bench, Cell, Target, say
 from bench.processes import BenchError
 
 from narrows.core.errors import NarrowsError
 
 ROOT = servers.ROOT
-CELLS = ("small_c16", "small_c64", "small_c1", "down_1mb", "up_1mb", "workers_c64")
+CELLS = (
+    "small_c16", "small_c64", "small_c1", "down_1mb", "up_1mb", "chat_c16", "streams", "hook", "history", "workers_c64",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,24 +99,39 @@ def _run(options: Options, here: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if options.rounds > 1:
         say("a whole run takes about 20 minutes, most of them waiting for sealing and indexing between rounds")
     servers.install_peers()
+    if {"chat_c16", "streams"} & set(options.cells):
+        llm.install()
     about = machine.describe(here, servers.PEERS / "bin" / "mitmdump")
     compiled = machine.compiled()
     started = datetime.datetime.now(datetime.UTC)
     os.sched_setaffinity(0, {options.cores[0]})
     samples = []
-    with _world(options, here) as (bench, cells, gateways):
-        for cell in cells:
+    with _world(options, here) as world:
+        for cell in world.cells:
             if cell.name in options.cells:
                 say(f"{cell.name}: {', '.join(target.name for target in cell.targets)}")
-                samples += list(bench.cell(cell))
+                samples += list(world.bench.cell(cell))
+        streamed = _streams(options, world.streams) if "streams" in options.cells else {}
+        hook = hooks.measure(world.gateways[0], options.cores[1], options.rounds) if "hook" in options.cells else None
         say("verifying what was recorded")
-        unproved = [one.data for one in gateways if not one.verify()]
+        unproved = [one.data for one in world.gateways if not one.verify()]
+    resent = None
+    if "history" in options.cells:
+        say("history: a session of an agent that sends its whole history with every call")
+        resent = history.measure(here / "resent")
     index = index_sqlite.measure(here) if options.deep else None
     found = figures(Samples(samples))
     flat = summary(
         found,
         {
             "index_sqlite_1m_p95_ms": index["p95_ms"] if index else None,
+            **streamed,
+            "hook_start_ms": hook["median_ms"] if hook else None,
+            "python_start_ms": hook["python_ms"] if hook else None,
+            "history_stored_to_new_text": resent["stored_to_new_text"] if resent else None,
+            "history_stored_to_new_text_zstd": resent["stored_to_new_text_zstd"] if resent else None,
+            "history_raw_to_stored": resent["raw_to_stored"] if resent else None,
+            "history_last_request_read_ms": resent["last_request_read_ms"] if resent else None,
             "compiled": compiled,
             "recording_verified": not unproved,
             "measured_at": started.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -129,13 +146,24 @@ def _run(options: Options, here: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         "machine": about,
         "figures": {key: figure.json() for key, figure in found.items() if figure},
         "index_sqlite": index,
+        "history": resent,
         "samples": [asdict(sample) for sample in samples],
     }
     return flat, detail
 
 
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything that is needed, running: what is measured on what, and how streams are asked for."""
+
+    bench: Bench
+    cells: list[Cell]
+    gateways: list[Gateway]
+    streams: dict[str, Way]
+
+
 @contextlib.contextmanager
-def _world(options: Options, here: Path) -> Iterator[tuple[Bench, list[Cell], list[Gateway]]]:
+def _world(options: Options, here: Path) -> Iterator[World]:
     """Everything that is needed, started; all of it is stopped at the end."""
     load_core, core = options.cores[:2]
     body = object_body()
@@ -167,12 +195,26 @@ def _world(options: Options, here: Path) -> Iterator[tuple[Bench, list[Cell], li
             "mitmproxy recording",
             enter(servers.mitmproxy(places["recording"], origin.port, core, log, flows=here / "flows")),
         )
-        gateways = [enter(gateway(places["one"], origin.port, core, here / "one.log", workers=1))]
+        tokens = enter(servers.stream_origin(load_core, log))
+        models = {"chat": origin.port, "streams": tokens}
+        gateways = [enter(gateway(places["one"], origin.port, core, here / "one.log", workers=1, models=models))]
         if "workers_c64" in options.cells:
             gateways.append(enter(gateway(places["two"], origin.port, core, here / "two.log", workers=2)))
         bench = Bench(options.rounds, load_core, places["load"], origin)
         direct = Target("origin", origin.port, pid=origin.pid)
-        yield bench, _cells(options, body, [direct, nginx, streaming, naive, mitmproxy, recording], gateways), gateways
+        cells = _cells(options, body, [direct, nginx, streaming, naive, mitmproxy, recording], gateways)
+        peers = {}
+        if {"chat_c16", "streams"} & set(options.cells):
+            peers["litellm"] = enter(llm.litellm(here, origin.port, core, log))
+            peers["litellm streams"] = enter(llm.litellm(here, tokens, core, log))
+            peers["portkey"] = enter(llm.portkey(origin.port, core, log))
+            cells.append(_chat(options, [direct, nginx], peers, gateways[0]))
+        ways = {"direct": llm.direct(tokens)} | {
+            f"narrows {name}": gateways[0].ways[f"streams {name}"] for name in ("strict", "buffered")
+        }
+        if peers:
+            ways["litellm"] = peers["litellm streams"].way
+        yield World(bench, cells, gateways, ways)
 
 
 def _cells(options: Options, body: bytes, peers: list[Target], gateways: list[Gateway]) -> list[Cell]:
@@ -213,6 +255,38 @@ def _cells(options: Options, body: bytes, peers: list[Target], gateways: list[Ga
         ]
         cells.append(Cell("workers_c64", call["small"], 64, length, targets))
     return cells
+
+
+def _chat(options: Options, direct: list[Target], peers: dict[str, llm.Peer], one: Gateway) -> Cell:
+    """Model calls that are answered at once: ours with full recording, and the peers' gateways."""
+    key = (("Authorization", f"Bearer {llm.KEY}"),)
+    targets = [Target(plain.name, plain.port, plain.pid, headers=key) for plain in direct]
+    targets += [
+        Target(name, peers[name].way.port, peers[name].pid, headers=peers[name].way.headers)
+        for name in ("portkey", "litellm")
+    ]
+    for name, durability in ((BUFFERED, "buffered"), (STRICT, "strict")):
+        way = one.ways[f"chat {durability}"]
+        targets.append(Target(name, one.port, gateway=one, prefix=way.prefix, headers=way.headers))
+    return Cell("chat_c16", calls(b"")["chat"], 16, options.seconds, targets)
+
+
+def _streams(options: Options, ways: dict[str, Way]) -> dict[str, Any]:
+    """What a stream loses on its way, flat."""
+    say(f"streams: {', '.join(ways)}")
+    first = streams.first_tokens(ways, options.rounds, 40)
+    speeds = streams.speeds(ways, options.rounds)
+    found: dict[str, Any] = {}
+    for name, key in (("narrows strict", "llm"), ("narrows buffered", "llm_buffered"), ("litellm", "litellm")):
+        for share, label in ((0.5, "p50"), (0.99, "p99")):
+            added = None
+            if name in first:
+                added = streams.percentile(first[name], share) - streams.percentile(first["direct"], share)
+                added = float(f"{added:.4g}")
+            found[f"{key}_added_first_token_{label}_ms"] = added
+        found[f"{key}_tokens_per_s"] = round(speeds[name]) if name in speeds else None
+    found["direct_tokens_per_s"] = round(speeds["direct"])
+    return found
 
 
 def _write(found: tuple[dict[str, Any], dict[str, Any]], out: Path, *, docs: Path) -> None:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.load import ANSWER, BUCKET, OBJECT, UPLOAD
+from bench.load import ANSWER, BUCKET, CHAT, COMPLETION, OBJECT, UPLOAD
 from bench.processes import free_port, listening, started, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,6 +46,10 @@ ORIGIN = """
             default_type application/x-amz-json-1.0;
             add_header x-amzn-RequestId BENCH00000000000000000000000000000000000000000000000;
             return 200 '{answer}';
+        }}
+        location = {chat} {{
+            default_type application/json;
+            return 200 '{completion}';
         }}
         location /{bucket}/ {{
             default_type application/json;
@@ -90,7 +94,9 @@ def origin(here: Path, body: bytes, core: int, log: Path) -> Iterator[Origin]:
     (here / BUCKET).mkdir()
     (here / OBJECT.lstrip("/")).write_bytes(body)
     port = free_port()
-    text = ORIGIN.format(port=port, here=here, bucket=BUCKET, answer=ANSWER.decode())
+    text = ORIGIN.format(
+        port=port, here=here, bucket=BUCKET, answer=ANSWER.decode(), chat=CHAT, completion=COMPLETION.decode()
+    )
     with _nginx(here, text, port, core, log, "the origin") as process:
         yield Origin(port, process.pid, here)
 
@@ -118,6 +124,16 @@ def _nginx(here: Path, text: str, port: int, core: int, log: Path, what: str) ->
     with started(["nginx", "-e", "stderr", "-p", here, "-c", conf], core=core, log=log) as process:
         wait_until(lambda: listening(port), what, process, log, 10)
         yield process
+
+
+@contextlib.contextmanager
+def stream_origin(core: int, log: Path) -> Iterator[int]:
+    """The model API that streams tokens as fast as it can; yields its port."""
+    port = free_port()
+    command = [sys.executable, "-m", "bench.streams", str(port)]
+    with started(command, core=core, log=log, env=os.environ | {"PYTHONPATH": str(ROOT)}) as process:
+        wait_until(lambda: listening(port), "the streaming origin", process, log, 20)
+        yield port
 
 
 @contextlib.contextmanager

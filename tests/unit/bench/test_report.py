@@ -202,7 +202,7 @@ def test_the_page_names_the_machine_and_states_each_target() -> None:
     for fact in ("Synthetic 9000", "6.1.0-test", "Testian 12", "3.11.2", "1.22.1", "11.0.2", "0123456789ab"):
         assert fact in text
     assert "2026-01-02T03:04:05Z" in text
-    assert "Of 8 targets: 6 met, 1 not met, 1 not measured." in text
+    assert "Of 12 targets: 6 met, 1 not met, 5 not measured." in text
     assert row(text, "Small signed calls, `buffered`, 16") == ["0.2", "0.18 to 0.25", "met"]
     assert row(text, "Small signed calls, `strict`, 64") == ["0.1", "0.1 to 0.1", "not met"]
     assert row(text, "Added median latency") == ["0.3 ms", "0.2 to 0.4", "met"]
@@ -221,7 +221,7 @@ def test_the_table_shows_medians_per_target() -> None:
 def test_nothing_measured_is_said_so_and_no_figure_is_made_up() -> None:
     flat, detail = results([], recording_verified=None)
     text = report.page(flat, detail)
-    assert "Of 8 targets: 0 met, 0 not met, 8 not measured." in text
+    assert "Of 12 targets: 0 met, 0 not met, 12 not measured." in text
     assert "over what the run recorded: not measured" in text
     for line in text.splitlines():
         if re.match(r"\| `(aws|llm|workers|policy|redact|index|hook)_", line):
