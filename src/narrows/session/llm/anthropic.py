@@ -170,7 +170,7 @@ def _user_block(block: dict[str, Any], calls: dict[str, str], out: Described) ->
 
 def spoken(text: str) -> list[Item]:
     """A user's text as prompts, and as context what the agent put in by itself."""
-    return [Item("context" if ours else "prompt", part) for ours, part in injected.split(text)]
+    return [Item("context" if tag else "prompt", part, name=tag) for tag, part in injected.split(text)]
 
 
 def _structured(content: Any) -> Any:

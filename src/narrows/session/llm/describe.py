@@ -18,6 +18,7 @@ from narrows.session.llm import (
     clients,
     code,
     gemini,
+    injected,
     openai_chat,
     openai_responses,
     openai_socket,
@@ -109,6 +110,7 @@ def heads(request: Message, response: Message, facts: dict[str, object], out: De
 def finish(asked: Any, told: Told, out: Described, provider: str) -> None:
     """What follows from the items, whatever the API: errors, parameters, code, refs, usage, cost, bounds, text."""
     _error(told, out)
+    injected.errand(out.items)
     _parameters(obj(asked), out)
     out.text = _text(out)
     code.derive(out)  # after the text: its words stand in the items that it takes them out of

@@ -96,7 +96,7 @@ def test_the_first_call_of_a_conversation() -> None:
     out = describe(ASKED, sse(events), headers={"request-id": "req_01"}, chunks=7)
     assert short(out.items) == [
         ("system", "", "x-anthropic-billing-header: cc_version=2.1.197; cc_entrypoint=sdk-cli;\nYou are Claude Code."),
-        ("context", "", "<system-reminder>\nToday is Tuesday.\n</system-reminder>"),
+        ("context", "system-reminder", "<system-reminder>\nToday is Tuesday.\n</system-reminder>"),
         ("prompt", "", "Which buckets are public?"),
         ("thinking", "", "They want a list."),
         ("answer", "", "I will löok. 🙂"),
@@ -164,7 +164,7 @@ def test_only_what_is_new_is_told_of_a_history_that_is_sent_again() -> None:
     assert short(out.items) == [
         ("tool_result", "Bash", "2026-01-01 logs"),
         ("tool_result", "Read", "No such file\n[tool_reference]"),
-        ("context", "", "<system-reminder>keep a list</system-reminder>"),
+        ("context", "system-reminder", "<system-reminder>keep a list</system-reminder>"),
         ("prompt", "", "and hurry"),
         ("system", "", "The user switched to plan mode."),
         ("answer", "", "Only logs."),
