@@ -31,6 +31,9 @@ USAGE = "usage: narrows aws-credentials [--connection NAME] [--agent NAME] [--se
 
 TIMEOUT_S = 10.0
 
+FIELDS = ("access_key_id", "secret_access_key", "session_token", "expires")
+"""What a lease has of what SDKs ask for."""
+
 
 class NoLeaseError(NarrowsError):
     """The gateway refused. `code` is its reason's stable name."""
@@ -107,7 +110,7 @@ def from_gateway(gateway: str, token: str, connection: str, tree: list[dict[str,
     try:
         found = json.loads(raw)
         if status == 200:
-            return dict(found)
+            return {name: found[name] for name in FIELDS}
         error_ = found["error"]
         raise NoLeaseError(str(error_["what"]), str(error_["why"]), str(error_["hint"]), str(error_["code"]))
     except (ValueError, KeyError, TypeError) as error:

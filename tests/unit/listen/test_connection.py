@@ -11,6 +11,7 @@ import uvloop
 
 from narrows.listen.connection import READ_AHEAD, WRITE_AHEAD, ClientConnection, ClientGone
 from narrows.tasks import spawn
+from narrows.wire import ahead
 from narrows.wire.http1 import Data, End, RequestHead
 
 REQUEST = b"GET /%d HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -95,6 +96,35 @@ def test_reading_stops_far_ahead_and_goes_on() -> None:
                 assert isinstance(event, Data)
                 got += len(event.payload)
             assert got == size
+
+    run(body)
+
+
+def test_where_all_hold_much_a_connection_holds_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = ahead.ReadAhead(ahead.MANY)
+    monkeypatch.setattr(ahead, "shared", shared)
+    assert shared.take(), "another connection has the only place"
+
+    async def body() -> None:
+        async with Pair() as pair:
+            size = 20 * READ_AHEAD
+            pair.writer.write(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+            before = -1
+            while pair.client.buffered != before:
+                before = pair.client.buffered
+                await asyncio.sleep(0.05)
+            assert ahead.FEW <= before < READ_AHEAD
+            await pair.client.next_head()
+            got = 0
+            while not isinstance(event := await pair.client.next(), End):
+                assert isinstance(event, Data)
+                got += len(event.payload)
+            assert got == size and shared.taken == 1
+            shared.give_back()
+            pair.writer.write(bytes(READ_AHEAD // 2))
+            while not pair.client.buffered:
+                await asyncio.sleep(0.01)
+        assert shared.taken == 0, "a connection that ends gives its place back"
 
     run(body)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 
 import pytest
 from tests.kit import Conn, Received, World, plain, scenario
 
+from narrows import processes
 from narrows.core.errors import ConfigError
-from narrows.listen.server import bind
+from narrows.listen.server import bind, bind_local
 from narrows.path import Limits
 
 
@@ -132,3 +134,24 @@ async def test_a_handshake_with_a_stranger_fails_quietly(w: World) -> None:
     while w.listener._adopting:
         await asyncio.sleep(0.01)
     assert not w.listener.connections
+
+
+def test_a_local_name_is_taken_once_for_each_worker() -> None:
+    first = bind_local(1, 0)
+    assert first is not None
+    try:
+        assert bind_local(1, 0) is None, "another gateway's: TCP serves all the same"
+        other = bind_local(1, 1)
+        assert other is not None
+        other.close()
+    finally:
+        first.close()
+
+
+@scenario()
+async def test_a_local_client_is_named_by_the_kernel(w: World) -> None:
+    client = await w.local()
+    answer = await client.ask(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert answer.status == 403
+    start = processes.stat(os.getpid())[0]
+    assert (await w.only()).facts["client"] == f"pid:{os.getpid()}:{start}"
