@@ -238,11 +238,24 @@ class Work:
         record = agent_sessions.load(agent, key, data)
         if record is None:
             with agent_sessions.Lock(agent, key, data):
-                record = agent_sessions.load(agent, key, data) or self._open(key)
+                record = agent_sessions.load(agent, key, data) or self._adopted(key) or self._open(key)
         else:
             self._same_processes(record)
         self._own = record
         return record
+
+    def _adopted(self, key: str) -> agent_sessions.Record | None:
+        """The session that these processes opened before the agent's own id was known: for a key, before any hook."""
+        found = agent_sessions.find(self.options.agent, _pairs(self._mine()), self.data())
+        if found is None or not found.agent_session.startswith("process ") or found.agent_session == key:
+            return None
+        before = found.agent_session
+        found.agent_session = key
+        agent_sessions.store(found, self.data())
+        found.agent_session = before
+        agent_sessions.forget(found, self.data())
+        found.agent_session = key
+        return found
 
     def _key(self) -> str:
         """The agent's own session id; without one, its process."""

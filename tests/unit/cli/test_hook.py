@@ -410,3 +410,19 @@ def test_it_imports_almost_nothing(tmp_path: Path) -> None:
         [sys.executable, "-I", "-c", code, str(tmp_path)], input=b"{}", capture_output=True, check=True, timeout=30
     )
     assert done.stderr.splitlines()[-1] == b"[]"
+
+
+def test_a_session_that_was_opened_for_a_key_becomes_the_conversations(server: Server) -> None:
+    from narrows.cli.process import ancestors
+
+    me = ancestors(os.getpid())[0]
+    pair = (int(me["pid"]), int(me["start"]))
+    early = agent_sessions.Record(
+        "codex", "s0", "token-s0", server.url, f"process {pair[0]}:{pair[1]}", [pair], time.time(), int(time.time()) + 60
+    )
+    agent_sessions.store(early, str(server.data))
+    server.hook("codex", payload=fixture("codex", "PreToolUse"), direct=False)
+    assert server.opened == 0
+    assert server.events()[-1].headers["Authorization"] == "Bearer token-s0"
+    (kept,) = agent_sessions.records("codex", str(server.data))
+    assert kept.session == "s0" and not kept.agent_session.startswith("process ")
