@@ -34,8 +34,8 @@ def up_to_agent(agent: str, tree: Sequence[Mapping[str, Any]]) -> list[Mapping[s
     """The part of `tree` (nearest first) from the hook's caller up to the agent, without process 1.
 
     The agent is the nearest process with its name, with those of the same name right above it (a wrapper's child, an
-    editor's helper). An agent that is not known by name: the nearest process that is neither shell nor wrapper. Where an
-    agent that is known by name is not among them, only the caller itself: another program's processes say nothing of it.
+    editor's helper). An agent that is not known by name: the nearest process that is neither shell nor wrapper. Where
+    one that is known by name is not among them, only the caller: another program's processes say nothing of it.
     """
     tree = [one for one in tree if int(one.get("pid", 0)) > 1]
     for number, one in enumerate(tree):

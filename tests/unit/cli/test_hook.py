@@ -418,7 +418,14 @@ def test_a_session_that_was_opened_for_a_key_becomes_the_conversations(server: S
     me = ancestors(os.getpid())[0]
     pair = (int(me["pid"]), int(me["start"]))
     early = agent_sessions.Record(
-        "codex", "s0", "token-s0", server.url, f"process {pair[0]}:{pair[1]}", [pair], time.time(), int(time.time()) + 60
+        "codex",
+        "s0",
+        "token-s0",
+        server.url,
+        f"process {pair[0]}:{pair[1]}",
+        [pair],
+        time.time(),
+        int(time.time()) + 60,
     )
     agent_sessions.store(early, str(server.data))
     server.hook("codex", payload=fixture("codex", "PreToolUse"), direct=False)
