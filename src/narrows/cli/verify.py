@@ -47,7 +47,7 @@ def verify(
         ),
     ] = None,
     index: Annotated[
-        bool, typer.Option("--index", help="Also compare the index with the recording; takes about as long again.")
+        bool, typer.Option("--index", help="Also compare the index with the recording: takes as long as indexing.")
     ] = False,
     json: JsonOption = False,
     data: DataOption = None,

@@ -190,7 +190,9 @@ def process_of(node: Mapping[str, Any]) -> str:
     for one in node.get("process") or ():
         words = [str(word) for word in one["argv"]]
         if words and "aws-credentials" not in words:
-            return f"{' '.join(words)} (pid {one['pid']})"
+            interpreted = len(words) > 1 and "/python" in f"/{words[0]}" and not words[1].startswith("-")
+            first, *rest = words[1:] if interpreted else words
+            return f"{' '.join([first.rsplit('/', 1)[-1], *rest])} (pid {one['pid']})"
     return "a process that is not known"
 
 

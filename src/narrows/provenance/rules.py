@@ -54,10 +54,12 @@ def tool_result(known: Known, x: Exchange, n: int) -> Iterator[Link]:
     if item.type != "tool_result" or not item.id:
         return
     for table, said in ((known.calls, "the model's call"), (known.reports, "the agent's report of the call")):
-        for node in table.get(item.id, ()):
-            if known.before(node, x):
-                why = f"the result bears the id of {said}, {item.id}"
-                yield Link(node_of(x.id, n), node, "tool result", Evidence.REPORTED, why)
+        nodes = [node for node in table.get(item.id, ()) if known.before(node, x)]
+        for node in nodes:
+            why = f"the result bears the id of {said}, {item.id}"
+            yield Link(node_of(x.id, n), node, "tool result", Evidence.REPORTED, why)
+        if nodes:  # the agent's report of the call is no other cause
+            return
 
 
 def reported_call(known: Known, x: Exchange, n: int) -> Iterator[Link]:
