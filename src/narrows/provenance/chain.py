@@ -158,7 +158,7 @@ class Provenance:
             if not found:
                 break
             at = found[0].cause
-        _only_others(chain)
+        self._only_others(chain)
         item = self.known.item(chain.steps[-1].node)
         chain.reached = chain.steps[-1].link is None and item is not None and item.type == "prompt"
         self._note_budget(chain.notes)
@@ -208,17 +208,30 @@ class Provenance:
             if x.is_model or x.is_event:
                 yield from said
 
+    def _only_others(self, chain: Chain) -> None:
+        """Leave out what is no alternative: links to what the chain leads through anyway.
+
+        Another call of the same answer is one: it has an id of its own.
+        """
+        through: dict[str, set[str]] = {}
+        for step in chain.steps:
+            through.setdefault(parts_of(step.node)[0], set()).add(self._item_id(step.node))
+        for at, step in enumerate(chain.steps):
+            others = tuple(
+                link
+                for link in step.alternatives
+                if not (held := through.get(parts_of(link.cause)[0]))
+                or ((told := self._item_id(link.cause)) and told not in held)
+            )
+            chain.steps[at] = replace(step, alternatives=others)
+
+    def _item_id(self, node: str) -> str:
+        item = self.known.item(node)
+        return item.id if item is not None else ""
+
     def _note_budget(self, notes: list[str]) -> None:
         if self.known.budget.spent:
             notes.append("the session's commands are too many and too long to compare them all")
-
-
-def _only_others(chain: Chain) -> None:
-    """Leave out what is no alternative: links to what the chain leads through anyway."""
-    through = {parts_of(step.node)[0] for step in chain.steps}
-    for at, step in enumerate(chain.steps):
-        others = tuple(link for link in step.alternatives if parts_of(link.cause)[0] not in through)
-        chain.steps[at] = replace(step, alternatives=others)
 
 
 def _moved(link: Link, effect: str) -> Link:

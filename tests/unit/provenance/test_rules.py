@@ -96,8 +96,12 @@ def test_equal_calls_at_the_same_time_cannot_be_told_apart() -> None:
         said("tool_call", "", "t2", "Bash", {"command": command}),
     )
     results = model("n", 3, asked("tool_result", "", "t1"), asked("tool_result", "", "t2"))
-    found = links([two, minted("l", 2, "L", ["sh", "-c", command]), results], "l")
-    assert sorted(found) == [(f"m#{n}", "process tree", Evidence.INFERRED) for n in (1, 2)]
+    talk = [two, minted("l", 2, "L", ["sh", "-c", command]), results]
+    assert sorted(links(talk, "l")) == [(f"m#{n}", "process tree", Evidence.INFERRED) for n in (1, 2)]
+    step = Provenance(talk).up("l").steps[0]
+    assert step.link is not None and [link.cause for link in step.alternatives] == [
+        "m#2" if step.link.cause == "m#1" else "m#1"
+    ], "the other call of the same answer is told beside it"
 
 
 def test_of_equal_calls_one_after_the_other_the_running_one_is_the_cause() -> None:
