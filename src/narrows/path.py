@@ -28,7 +28,7 @@ from narrows.listen.tunnel import Tunnels
 from narrows.policy import builtin
 from narrows.session.call import Answering, Handler, Outbound
 from narrows.transfer.answer import Answer
-from narrows.transfer.body import Together, take_body, take_limited, take_ready
+from narrows.transfer.body import INLINE, Together, take_body, take_limited, take_ready
 from narrows.transfer.exchange import ExchangeState
 from narrows.transfer.refusals import check_form, check_upgrade, from_error, render_reply
 from narrows.transfer.upgrade import Switched, asking
@@ -174,15 +174,18 @@ class Exchange(ExchangeState):
     async def _through(self) -> bool:
         assert self.body is not None
         take_ready(self.client, self.body)
-        await self._identify()
+        if self._identify():
+            await self._take_whole()
+        handler = self._understand()
         self._decide()
-        if getattr(self.handler, "answers", False):
+        if handler.answers:
             return await self._answer()
-        await self._open()
+        if not self._open_now():
+            await self._open()
         return await self._pump()
 
-    async def _identify(self) -> None:
-        """Whose request is this? Finds handler, lease and connection; reads the body where the proof covers it."""
+    def _identify(self) -> bool:
+        """Whose request is this? Finds handler, lease and connection. True where the body must be waited for first."""
         call = self.call
         assert call is not None and self.body is not None
         check_form(call.head)
@@ -203,20 +206,31 @@ class Exchange(ExchangeState):
         handler.identify(call)
         assert call.connection is not None
         self.strict = call.connection.durability is Durability.STRICT
-        if not self.body.done and handler.needs_body(call):
-            self._continue()
-            if getattr(handler, "answers", False):
-                limit = cast(Answering, handler).body_limit(call)
-                await take_limited(self.client, call.head, self.body, self.gateway, limit)
-            else:
-                await take_body(self.client, call.head, self.body, self.gateway)
-            self.gateway.check_live(call.session, begun=False)
-            self.ready_ns = self.gateway.clock.mono_ns()
-        if self.body.spool is not None:
-            call.body_sha256 = self.body.spool.digest
-        elif self.body.done:
-            call.body = self.body.payload()
+        return not self.body.done and handler.needs_body(call)
+
+    async def _take_whole(self) -> None:
+        """Wait for the whole body: the caller's proof covers it, or the handler must see it."""
+        call, handler, body = self.call, self.handler, self.body
+        assert call is not None and handler is not None and body is not None
+        self._continue()
+        if handler.answers:
+            limit = cast(Answering, handler).body_limit(call)
+            await take_limited(self.client, call.head, body, self.gateway, limit)
+        else:
+            await take_body(self.client, call.head, body, self.gateway)
+        self.gateway.check_live(call.session, begun=False)
+        self.ready_ns = self.gateway.clock.mono_ns()
+
+    def _understand(self) -> Handler:
+        """Check the caller's proof, and find out what the call means."""
+        call, handler, body = self.call, self.handler, self.body
+        assert call is not None and handler is not None and body is not None
+        if body.spool is not None:
+            call.body_sha256 = body.spool.digest
+        elif body.done:
+            call.body = body.payload()
         handler.decode(call)
+        return handler
 
     def _decide(self) -> None:
         """May it pass? The answer opens the record; only then may anything act."""
@@ -242,6 +256,25 @@ class Exchange(ExchangeState):
                 code="policy_denied",
             )
 
+    def _open_now(self) -> bool:
+        """As `_open`, where credentials and a connection are at hand: nothing to wait for, so nothing that waits."""
+        call, handler, gateway = self.call, self.handler, self.gateway
+        assert call is not None and handler is not None and call.lease is not None and call.connection is not None
+        credentials = None
+        if handler.needs_credentials:
+            credentials = gateway.credentials.cached(call.lease, call.connection)
+            if credentials is None:
+                return False
+        if self.switching:
+            return False
+        out = handler.outbound(call, credentials, gateway.amz_date())
+        conn = gateway.pool.take(Origin(out.scheme, out.host, out.port, call.connection.name))
+        if conn is None:
+            return False
+        self.out = out
+        self._opened(out, conn)
+        return True
+
     async def _open(self, *, fresh: bool = False) -> None:
         """Get credentials and a connection, and build what goes upstream."""
         call, handler, gateway = self.call, self.handler, self.gateway
@@ -262,6 +295,10 @@ class Exchange(ExchangeState):
         conn = None if fresh else self.gateway.pool.take(origin)
         if conn is None:
             conn = await self.gateway.pool.acquire(origin, connection, fresh=fresh)
+        self._opened(out, conn)
+
+    def _opened(self, out: Outbound, conn: UpstreamConnection) -> None:
+        """Put on record what will go up, and to where."""
         self.conn = conn
         facts = {"host": out.host, "port": out.port, "tls": out.scheme == "https", "address": conn.address}
         if self.again_because:
@@ -313,7 +350,17 @@ class Exchange(ExchangeState):
             conn.deadline = self.gateway.loop.time() + self.gateway.limits.answer_s
             try:
                 if body.done and body.spool is None:
-                    await self._send_whole(conn, out)
+                    # Here and not in a function of its own: each that can wait costs as much as a frame on record.
+                    if body.size > INLINE:
+                        data = await body.through(out, self.gateway.loop, self.gateway.executor)
+                    else:
+                        data = body.through_now(out)
+                    self.ready_ns = self.ready_ns or self.record.started_ns
+                    if self.strict:
+                        await self.gateway.recorder.durable(self.record.last)
+                    self._write_whole(conn, out.head + data if data else out.head)
+                    if conn.write_paused:
+                        await conn.drain()
                 else:
                     self._continue()
                     source = body.spool or self.client
@@ -328,19 +375,11 @@ class Exchange(ExchangeState):
                 continue
             return answer
 
-    async def _send_whole(self, conn: UpstreamConnection, out: Outbound) -> None:
-        """The body is here already: check it, make it durable, and send head and body in one piece."""
-        body = self.body
-        assert body is not None
-        data = await body.through(out, self.gateway.loop, self.gateway.executor)
-        self.ready_ns = self.ready_ns or self.record.started_ns
-        if self.strict:
-            await self.gateway.recorder.durable(self.record.last)
+    def _write_whole(self, conn: UpstreamConnection, data: bytes) -> None:
+        """Send head and body in one piece, unless the session was ended meanwhile. Raises Refusal."""
         self.gateway.check_live(self.record.session)
-        conn.write(out.head + data if data else out.head)
+        conn.write(data)
         self.sent_ns = self.gateway.clock.mono_ns()
-        if conn.write_paused:
-            await conn.drain()
 
     async def _first(self, conn: UpstreamConnection) -> ResponseHead:
         """The head of the final answer; informational ones go to the client as they come."""
@@ -396,7 +435,8 @@ class Exchange(ExchangeState):
         secrets = handler.secrets(out) if head.status >= 300 and head.status != 304 else ()
         answer = Answer(self.client, conn, request, head, self.record, self.gateway, secrets, keep)
         self.answer = answer
-        await answer.until_end()
+        if not answer.at_hand():
+            await answer.until_end()
         self.last_ns = self.gateway.clock.mono_ns()
         upload = self.upload
         if upload is not None:

@@ -197,8 +197,17 @@ class ClientConnection(asyncio.Protocol):
 
     async def next_head(self) -> RequestHead | None:
         """Wait for the head of the next request; None when the client is done."""
-        event = await self.next()
-        if event is None or isinstance(event, RequestHead):
+        event = self.poll()
+        while event is None:  # as `next` does, which would be one more thing that can wait
+            if self._eof:
+                if self._parser.mid_message or self._parser.buffered:
+                    raise ClientGone(self.ended_because)
+                return None
+            waiter = self._loop.create_future()
+            self._body_waiter = waiter
+            await waiter
+            event = self.poll()
+        if isinstance(event, RequestHead):
             return event
         raise ProtocolError("A body arrived where a request should begin")
 

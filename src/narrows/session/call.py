@@ -112,12 +112,14 @@ class Reply:
 class Handler(Protocol):
     """A protocol's part in the path.
 
-    `needs_credentials` says whether the connection's upstream credential is fetched before `outbound`. A handler
-    whose class says `answers = True` is an `Answering` one: its requests have no target. One that says
-    `upgrades = True` lets its requests become WebSocket connections (RFC 6455); of all others an upgrade is refused.
+    `needs_credentials` says whether the connection's upstream credential is fetched before `outbound`. Where `answers`
+    is true the handler is an `Answering` one: its requests have no target. Where `upgrades` is, its requests may
+    become WebSocket connections (RFC 6455); of all others an upgrade is refused.
     """
 
     needs_credentials: bool
+    answers: bool
+    upgrades: bool
 
     def claims(self, call: Call) -> bool:
         """Is this request this handler's? Sets `kind` and what it parsed of the caller's proof. Raises Refusal."""
@@ -154,8 +156,6 @@ class Handler(Protocol):
 
 class Answering(Handler, Protocol):
     """A handler that answers its requests itself, on record before the answer leaves; nothing goes upstream."""
-
-    answers: bool
 
     def body_limit(self, call: Call) -> int:
         """Longest body that such a request may have, decoded, bytes."""

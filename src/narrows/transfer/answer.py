@@ -106,6 +106,24 @@ class Answer:
         first = b"HTTP/1.1 %d %s" % (head.status, head.reason)
         return b"\r\n".join([first, *kept, b"", b""])
 
+    def at_hand(self) -> bool:
+        """Take what is here of the answer, up to FLUSH bytes; True when that is all of it."""
+        while self._size < FLUSH:
+            event = self._conn.poll()
+            if event is None:
+                return False
+            if isinstance(event, End):
+                self._take_end(event)
+                return True
+            assert isinstance(event, Data)
+            self._take(event)
+        return False
+
+    def _take(self, event: Data) -> None:
+        self._raw.append(event.raw)
+        self._out.append(event.payload if self._dechunk else event.raw)
+        self._size += len(event.raw)
+
     async def until_end(self) -> None:
         """Relay everything but the last bytes; returns when the answer is whole. Raises UpstreamError, ClientGone."""
         conn = self._conn
@@ -121,9 +139,7 @@ class Answer:
                 self._take_end(event)
                 return
             assert isinstance(event, Data)  # a parser gives a head only after an End
-            self._raw.append(event.raw)
-            self._out.append(event.payload if self._dechunk else event.raw)
-            self._size += len(event.raw)
+            self._take(event)
             if self._size < FLUSH:
                 continue
             if self._mask:

@@ -119,12 +119,13 @@ class Body:
         self._pieces = [b"".join(self._pieces)]
         return bytes(self._pieces[0])
 
+    def through_now(self, out: Outbound) -> bytes:
+        """A whole body of at most INLINE bytes as it goes upstream: checked, re-signed, framed. Raises Refusal."""
+        return self._through(out, self.payload())
+
     async def through(self, out: Outbound, loop: asyncio.AbstractEventLoop, executor: Executor) -> bytes:
-        """The whole body as it goes upstream: checked, re-signed, framed. Raises Refusal."""
-        payload = self.payload()
-        if self.size > INLINE:
-            return await loop.run_in_executor(executor, self._through, out, payload)
-        return self._through(out, payload)
+        """The same for a longer one, beside the event loop. Raises Refusal."""
+        return await loop.run_in_executor(executor, self._through, out, self.payload())
 
     def _through(self, out: Outbound, payload: bytes) -> bytes:
         body = out.pipe.feed(payload) if payload else b""
@@ -302,7 +303,7 @@ def recorded_body(body: Body, call: Call, handler: Handler | None) -> bytes:
     raw = b"".join(body.raw)
     if call.recorded_body is not None and body.done:
         return _framed(raw, call.recorded_body) if call.head.framing == CHUNKED else call.recorded_body
-    if getattr(handler, "answers", False):
+    if handler is not None and handler.answers:
         return cast(Answering, handler).mask(raw)
     return raw
 

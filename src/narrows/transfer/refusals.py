@@ -42,7 +42,7 @@ def check_upgrade(head: RequestHead, handler: Handler) -> bool:
     if asked == b"h2c":  # an offer that a server may pass over (RFC 9113 section 3.1)
         return False
     options = [option.strip() for option in (head.get(b"connection") or b"").lower().split(b",")]
-    if asked == b"websocket" and getattr(handler, "upgrades", False):
+    if asked == b"websocket" and handler.upgrades:
         if head.method == b"GET" and head.minor == 1 and head.framing == NO_BODY and b"upgrade" in options:
             return True
         raise Refusal(

@@ -70,7 +70,7 @@ def test_it_answers(data: Path) -> None:
     assert added.returncode == 0, added.stderr
     assert _run(data, "connection", "add", "aws", "prod").returncode == 1, "a name is taken once"
     script = "import os; print(os.environ['AWS_ACCESS_KEY_ID'][:4], os.environ['AWS_REGION'])"
-    done = _run(data, "run", "--", sys.executable, "-c", script)
+    done = _run(data, "run", "--env-keys", "--", sys.executable, "-c", script)
     assert (done.returncode, done.stdout) == (0, "NRWL eu-west-1\n"), done.stderr
 
 

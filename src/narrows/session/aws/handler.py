@@ -57,6 +57,8 @@ class AwsHandler:
 
     kind = "aws.call"
     needs_credentials = True
+    answers = False
+    upgrades = False
 
     def __init__(
         self,

@@ -108,6 +108,7 @@ class EventsHandler:
 
     kind = "agent.event"
     needs_credentials = False
+    upgrades = False
     answers = True
 
     def __init__(

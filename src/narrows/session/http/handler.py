@@ -50,6 +50,8 @@ class HttpHandler:
 
     kind = "http.request"
     needs_credentials = False
+    answers = False
+    upgrades = False
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections

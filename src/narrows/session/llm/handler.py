@@ -84,6 +84,7 @@ class LlmHandler:
 
     kind = "llm.message"
     needs_credentials = True
+    answers = False
     upgrades = True
 
     def __init__(self, keys: Keys, connections: Connections, *, scan: Scan | None = None) -> None:
