@@ -47,7 +47,7 @@ from narrows.record.reader import iter_raw
 from narrows.record.recorder import Recorder
 from narrows.record.sealed import sealed_size
 from narrows.redact.detect import detector
-from narrows.redact.findings import findings
+from narrows.redact.findings import findings, noted
 from narrows.session.agents.describe import AgentDescriber
 from narrows.session.aws.describe import AwsDescriber
 from narrows.session.aws.models import Models
@@ -273,6 +273,7 @@ def describer(settings: Settings) -> Describe:
 
     def describe(exchange: StoredExchange) -> Described:
         described = others.get(exchange.kind, aws)(exchange)
+        described.findings += noted(exchange.request_facts)
         if described.items:
             described.findings += findings(described, {}, detector())
         described.text = described.text[: settings.index_body_bytes]

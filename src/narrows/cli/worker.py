@@ -32,6 +32,7 @@ from narrows.redact.detect import detector
 from narrows.redact.findings import in_body
 from narrows.session.aws.handler import AwsHandler
 from narrows.session.aws.models import Models
+from narrows.session.events import masking
 from narrows.session.events.handler import EventsHandler
 from narrows.session.http.handler import HttpHandler
 from narrows.session.llm.handler import LlmHandler
@@ -82,7 +83,13 @@ class Worker:
             clock,
             gateway_hosts=("localhost", settings.listen_host),
         )
-        events = EventsHandler(self._directory, leases, processes=processes.peer)
+        events = EventsHandler(
+            self._directory,
+            leases,
+            mask=lambda raw: detector().mask(masking.mask(raw))[0],
+            scan=lambda raw: in_body(raw, detector()),
+            processes=processes.peer,
+        )
         models = LlmHandler(leases, self._directory, scan=lambda body: in_body(body, detector()))
         self._gateway = Gateway(
             # What is signed the AWS way is AWS's; what no one claims is refused in AWS's form.

@@ -39,6 +39,18 @@ def in_body(raw: bytes, detector: Detector) -> list[Finding]:
     return findings(Described(), {"payload": raw}, detector)
 
 
+def noted(facts: Mapping[str, Any]) -> list[Finding]:
+    """What was found in the path, before it was masked: the opening frame's own word. Anything else is passed over."""
+    told = facts.get("findings")
+    found = []
+    for one in told[:MAX_FINDINGS] if isinstance(told, list) else ():
+        if isinstance(one, dict) and isinstance(one.get("kind"), str) and isinstance(one.get("where"), str):
+            numbers = [number for name in ("offset", "length", "count") if type(number := one.get(name)) is int]
+            if len(numbers) == 3:
+                found.append(Finding(one["kind"][:64], one["where"][:64], *numbers))
+    return found
+
+
 def _texts(text: str, name: str, data: Any) -> Iterator[str]:
     if text:
         yield text

@@ -20,13 +20,13 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple, Protocol
 
 import orjson
 
 from narrows.core.errors import Refusal
-from narrows.core.values import Agent, Connection, Durability, Lease, Principal
+from narrows.core.values import Agent, Connection, Durability, Finding, Lease, Principal
 from narrows.session.agents import names
 from narrows.session.call import Call, Outbound, Reply
 from narrows.session.events import masking
@@ -102,8 +102,9 @@ class EventsHandler:
     """Implements `narrows.session.call.Answering`. What is injected may be called for every request, in the loop.
 
     `event_name` names an event by agent, payload and what the header X-Narrows-Event says; `decide` answers it;
-    `mask` gives what may rest of bytes, in the same length; `processes` the list for a client that the kernel named,
-    or nothing.
+    `mask` gives what may rest of bytes, in the same length, and `scan` says what of them is a finding: looked for here,
+    since what is masked is found by nobody later. `processes` gives the list for a client that the kernel named, or
+    nothing.
     """
 
     kind = "agent.event"
@@ -119,6 +120,7 @@ class EventsHandler:
         event_name: Callable[[str, object, str], str] = names.name_of,
         decide: Callable[[Call, object], Verdict] = allow,
         mask: Callable[[bytes], bytes] = masking.mask,
+        scan: Callable[[bytes], Sequence[Finding]] = lambda body: (),
         processes: Callable[[str], Sequence[dict[str, Any]]] = lambda client: (),
     ) -> None:
         self._connections = connections
@@ -126,6 +128,7 @@ class EventsHandler:
         self._event_name = event_name
         self._decide = decide
         self._mask = mask
+        self._scan = scan
         self._processes = processes
 
     # -- who --------------------------------------------------------------------------------------------------
@@ -197,6 +200,7 @@ class EventsHandler:
         if kind == "otlp":
             call.meaning = self._otlp(call, name, body)
             return
+        self._note_findings(call, body)
         if call.head.get(b"content-encoding") not in (None, b"identity"):
             raise _encoded()
         call.recorded_body = self._mask(body)
@@ -219,6 +223,11 @@ class EventsHandler:
             facts["process"] = orjson.loads(self._mask(orjson.dumps(tree)))
             facts["process_from"] = source
 
+    def _note_findings(self, call: Call, body: bytes) -> None:
+        found = self._scan(body)
+        if found:
+            call.facts["findings"] = [asdict(one) for one in found]
+
     def _otlp(self, call: Call, signal: str, body: bytes) -> Asked:
         """A batch (OTLP/HTTP): JSON or protobuf, packed or not. It is kept as it is; nothing of it is needed here."""
         media = (call.head.get(b"content-type") or b"").partition(b";")[0].strip().lower()
@@ -231,6 +240,7 @@ class EventsHandler:
             call.recorded_body = masking.mask_gzip(body, plain, self._mask(plain))
         else:
             raise _encoded()
+        self._note_findings(call, plain)
         if media == b"application/json":
             _json(plain)
         elif media != b"application/x-protobuf":
