@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING
+
+import zstandard
 
 from narrows.core.errors import UpstreamError
 from narrows.listen.connection import ClientConnection, ClientGone
@@ -212,6 +216,8 @@ class Answer:
         plain = _decoded(body, self._coding)
         clean = scrub.secrets(plain, self._secrets)
         found = clean is not plain
+        if not found and self._coding and scrub.secrets(body, self._secrets) is not body:
+            raise UpstreamError("The target's error answer carries a secret where none belongs", phase="response")
         if not found:
             clean = body
         framed = self._head.framing == LENGTH and not found
@@ -225,16 +231,63 @@ def _decoded(body: bytes, coding: bytes) -> bytes:
     """A body without its content coding. Raises UpstreamError where that cannot be told: a secret could be in it."""
     if not coding or coding == b"identity":
         return body
-    if coding in (b"gzip", b"x-gzip", b"deflate"):
-        reader = zlib.decompressobj(wbits=47 if coding != b"deflate" else 15)
-        try:
-            plain = reader.decompress(body, MAX_MASKED)
-        except zlib.error:
-            plain = None
-        if plain is not None and reader.eof and not reader.unused_data:
-            return plain
-    raise UpstreamError(
-        "The target's error answer cannot be checked for secrets",
-        "its content coding was not understood, or unpacks to too much",
-        phase="response",
-    )
+    unpack = _CODINGS.get(coding)
+    plain = unpack(body) if unpack is not None else None
+    if plain is None or len(plain) > MAX_MASKED:
+        raise UpstreamError(
+            "The target's error answer cannot be checked for secrets",
+            "its content coding was not understood, or unpacks to too much",
+            phase="response",
+        )
+    return plain
+
+
+def _inflate(body: bytes, bits: int) -> bytes | None:
+    """What one whole stream holds, with nothing behind it; None for anything else."""
+    reader = zlib.decompressobj(wbits=bits)
+    try:
+        plain = reader.decompress(body, MAX_MASKED)
+    except zlib.error:
+        return None
+    return plain if reader.eof and not reader.unused_data else None
+
+
+def _zstd(body: bytes) -> bytes | None:
+    machine = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
+    try:
+        with machine.stream_reader(body) as reader:  # bounded, and says nothing of the frame's end
+            if len(reader.read(MAX_MASKED + 1)) > MAX_MASKED:
+                return None
+        whole = machine.decompressobj()
+        plain = whole.decompress(body)
+    except zstandard.ZstdError:
+        return None
+    return plain if whole.eof and not whole.unused_data else None
+
+
+def _brotli(body: bytes) -> bytes | None:
+    brotli = import_module("brotli")  # asked for by few clients, and it has no types
+    machine = brotli.Decompressor()
+    out = b""
+    given = body
+    try:
+        while len(out) <= MAX_MASKED and not machine.is_finished():
+            piece = machine.process(given, output_buffer_limit=FLUSH)
+            if not piece and not machine.is_finished():
+                return None
+            given = b""
+            out += piece
+    except brotli.error:
+        return None
+    return out if machine.is_finished() else None
+
+
+_WINDOW = 8 << 20
+"""Largest window that a zstd body may ask for (RFC 8878 section 3.1.1.1.2)."""
+_CODINGS: dict[bytes, Callable[[bytes], bytes | None]] = {
+    b"gzip": lambda body: _inflate(body, zlib.MAX_WBITS | 32),
+    b"x-gzip": lambda body: _inflate(body, zlib.MAX_WBITS | 32),
+    b"deflate": lambda body: _inflate(body, zlib.MAX_WBITS),
+    b"zstd": _zstd,
+    b"br": _brotli,
+}

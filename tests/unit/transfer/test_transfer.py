@@ -8,9 +8,11 @@ import zlib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from narrows.core.errors import ProtocolError, Refusal, UpstreamError
 from narrows.session.call import Outbound, PassBody
@@ -115,6 +117,7 @@ def test_a_spool_that_cannot_be_made_or_written(tmp_path: Path, monkeypatch: pyt
 
 
 BODY = b"<Error>something</Error>"
+BROTLI = import_module("brotli")
 
 
 @pytest.mark.parametrize(
@@ -125,6 +128,9 @@ BODY = b"<Error>something</Error>"
         (b"gzip", gzip.compress(BODY)),
         (b"x-gzip", gzip.compress(BODY)),
         (b"deflate", zlib.compress(BODY)),
+        (b"zstd", zstandard.compress(BODY)),
+        (b"zstd", zstandard.ZstdCompressor(write_content_size=False).compress(BODY)),
+        (b"br", BROTLI.compress(BODY)),
     ],
 )
 def test_codings_that_are_seen_through(coding: bytes, coded: bytes) -> None:
@@ -141,6 +147,14 @@ def test_codings_that_are_seen_through(coding: bytes, coded: bytes) -> None:
         (b"gzip", gzip.compress(BODY) + gzip.compress(b"token")),
         (b"gzip", gzip.compress(bytes(answer.MAX_MASKED + 1))),
         (b"deflate", gzip.compress(BODY)),
+        (b"compress", BODY),
+        (b"zstd", BODY),
+        (b"zstd", zstandard.compress(BODY)[:-1]),
+        (b"zstd", zstandard.compress(BODY) + zstandard.compress(b"token")),
+        (b"zstd", zstandard.compress(bytes(answer.MAX_MASKED + 1))),
+        (b"br", BROTLI.compress(BODY)[:-1]),
+        (b"br", BROTLI.compress(bytes(answer.MAX_MASKED + 1))),
+        (b"br", b""),
     ],
 )
 def test_codings_that_are_not_hide_nothing(coding: bytes, coded: bytes) -> None:
