@@ -39,8 +39,9 @@ from narrows.record.log.part import (
 SESSIONS = "objects/sessions"
 _KINDS = {"request": Kind.REQUEST, "sent": Kind.SENT, "response": Kind.RESPONSE}
 _MAX_TABLE = 256 << 20
-WHOLE = {"llm.message": 64 << 20}
-"""Kinds of exchange of which a limited reader keeps more than it was told to: what is new stands at their end."""
+WHOLE = {"llm.message": 64 << 20, "bedrock-runtime": 64 << 20, "lambda": 64 << 20}
+"""Kinds of exchange, and services, of which a limited reader keeps more than it was told to: what is new in a model
+call stands at its end, and code that is deployed is joined to its text by the digest of the whole."""
 _CACHED_PARTS = 64
 _CACHED_RAW = 8 << 20
 LITERALS = 16 << 20
@@ -403,8 +404,8 @@ class Assembly:
         self._request, self._sent, self._response = _Body(max_body), _Body(max_body), _Body(max_body)
         self.sent_facts: dict[str, object] = {}
 
-    def _widen(self, kind: object) -> None:
-        least = WHOLE.get(kind, 0) if isinstance(kind, str) else 0
+    def _widen(self, facts: dict[str, object]) -> None:
+        least = max(WHOLE.get(str(facts.get(key)), 0) for key in ("kind", "service"))
         for body in (self._request, self._response):
             if body.limit is not None:
                 body.limit = max(body.limit, least)
@@ -425,7 +426,7 @@ class Assembly:
         else:
             if meta and not stored.request_facts:
                 stored.request_facts = facts(meta)
-                self._widen(stored.request_facts.get("kind"))
+                self._widen(stored.request_facts)
             self._request.add(frame.data)
 
     def stored(self) -> StoredExchange:
