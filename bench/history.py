@@ -27,7 +27,7 @@ from typing import Any
 import zstandard
 
 from narrows.core.ids import text, uuid7
-from narrows.record import reader
+from narrows.record import partfile
 from narrows.record.log.frame import Chain, Flag, Kind
 from narrows.record.log.leaf import Sealed
 from narrows.record.log.note import SigningKey
@@ -252,7 +252,7 @@ class Recording:
 
     def stored(self) -> int:
         """Bytes of the session's parts."""
-        directory = self.data / reader.SESSIONS / text(self.session)
+        directory = self.data / partfile.SESSIONS / text(self.session)
         return sum(path.stat().st_size for path in directory.iterdir())
 
 
@@ -335,7 +335,7 @@ def measure(here: Path, turns: int = TURNS) -> dict[str, Any]:
     finish_cpu_s = finish(recording)
     stored = recording.stored()
     exchanges = [record for record in recording.sealed if record.type == "exchange"]
-    reader.forget()
+    partfile.forget()
     before, began = bytes_read(), time.perf_counter()
     last = b"".join(iter_raw(recording.data, exchanges[-1].place, "request"))
     read_ms, read = (time.perf_counter() - began) * 1e3, bytes_read() - before

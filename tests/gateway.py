@@ -26,7 +26,7 @@ from narrows.cli import local
 from narrows.cli.client import Client
 from narrows.core.errors import NotFound
 from narrows.record.log.frame import Frame, decode
-from narrows.record.reader import PartFile
+from narrows.record.partfile import PartFile
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent

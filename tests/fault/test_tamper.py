@@ -14,7 +14,7 @@ from narrows.record.log.frame import Chain, decode
 from narrows.record.log.note import Checkpoint, SigningKey
 from narrows.record.log.part import Block, compressor, encode_block, encode_table
 from narrows.record.log.tiles import unpack_entries
-from narrows.record.reader import PartFile
+from narrows.record.partfile import PartFile
 from narrows.record.verify import Report, verify_all, verify_session
 
 ONE, TWO = ident(1), ident(2)

@@ -18,7 +18,8 @@ from narrows.core.errors import ProofError
 from narrows.record.log.frame import HEADER_SIZE, MAGIC, Frame, check_payload, decode
 from narrows.record.log.leaf import Place, Span
 from narrows.record.log.part import Block, decode_table
-from narrows.record.reader import Assembly, PartFile, growing_start, part_path, table_start
+from narrows.record.partfile import PartFile, growing_start, part_path, table_start
+from narrows.record.reader import Assembly
 
 OPEN_PARTS = 32
 """Parts that are open at once."""

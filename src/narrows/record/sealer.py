@@ -31,7 +31,8 @@ from narrows.record.log.frame import Frame, Kind
 from narrows.record.log.gather import Gatherer, Record
 from narrows.record.log.leaf import Sealed, Span, canonical, facts, gap_leaf, heads_leaf, spans_text
 from narrows.record.log.note import Checkpoint, SigningKey, open_checkpoint, parse_note
-from narrows.record.reader import iter_frames, part_name
+from narrows.record.partfile import part_name
+from narrows.record.reader import iter_frames
 from narrows.record.sealing_log import LogWriter
 from narrows.record.sealing_parts import GrowingPart, Parts
 from narrows.record.sealing_state import State, WriterState

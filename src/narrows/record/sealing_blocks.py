@@ -22,7 +22,7 @@ from narrows.record.log.part import (
     encode_table,
     merge_runs,
 )
-from narrows.record.reader import PartFile, part_name
+from narrows.record.partfile import PartFile, part_name
 from narrows.record.store.files import FileStore
 
 STEP_RAW = 32 << 20

@@ -13,7 +13,7 @@ from narrows.core.ids import parse, text
 from narrows.record.log.dedupe import Chooser, Dedupe, Region
 from narrows.record.log.frame import HEADER_SIZE, Frame
 from narrows.record.log.part import OPEN_BLOCK, PART_DEDUPED, PART_RAW, Run, compressor
-from narrows.record.reader import SESSIONS, part_name
+from narrows.record.partfile import SESSIONS, part_name
 from narrows.record.sealing_blocks import FinalPart, make_block, unfinished
 from narrows.record.sealing_state import PartState
 from narrows.record.store.files import FileStore

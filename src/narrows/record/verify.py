@@ -33,7 +33,7 @@ from narrows.record.log.merkle import inclusion_proof, leaf_hash, verify_inclusi
 from narrows.record.log.note import Checkpoint, Verifier, open_checkpoint, parse_checkpoint, parse_note
 from narrows.record.log.proof import LeafProof
 from narrows.record.log.tiles import WIDTH, subtree_reader
-from narrows.record.reader import SESSIONS
+from narrows.record.partfile import SESSIONS
 from narrows.record.store.files import FileStore
 from narrows.record.store.logfiles import CHECKPOINT, LOCK, read_entries, read_tile
 from narrows.record.tail import SegmentReader

@@ -15,7 +15,7 @@ from narrows.record.log.leaf import canonical, facts_digest
 from narrows.record.log.merkle import leaf_hash
 from narrows.record.log.note import Checkpoint, Verifier, open_checkpoint, parse_checkpoint, parse_note
 from narrows.record.log.tiles import WIDTH, TileTree, entries_path, tile_path, tiles_of
-from narrows.record.reader import SESSIONS
+from narrows.record.partfile import SESSIONS
 from narrows.record.store.files import FileStore
 from narrows.record.store.logfiles import CHECKPOINT, LOG, read_entries, read_places, read_tile
 from narrows.record.verify_report import Report, Tell

@@ -12,7 +12,8 @@ from narrows.record.log.gather import Gatherer, Record
 from narrows.record.log.leaf import spans_text
 from narrows.record.log.merkle import leaf_hash
 from narrows.record.log.part import Block, encode_table
-from narrows.record.reader import SESSIONS, PartFile, frames_of
+from narrows.record.partfile import SESSIONS, PartFile
+from narrows.record.reader import frames_of
 from narrows.record.store.files import FileStore
 from narrows.record.verify_chains import Chains
 from narrows.record.verify_ends import MAX_SEQ

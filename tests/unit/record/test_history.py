@@ -15,13 +15,14 @@ from bench.history import Recording, write_session
 
 from narrows.core.errors import ProofError
 from narrows.core.ids import text
-from narrows.record import reader, sealing_blocks
+from narrows.record import partfile, sealing_blocks
 from narrows.record.bulk import BulkReader
 from narrows.record.log.leaf import Sealed
 from narrows.record.log.note import SigningKey
 from narrows.record.log.part import Block, compressor, encode_deduped, encode_table
 from narrows.record.log.tokens import Sequence, Shape, encode
-from narrows.record.reader import PartFile, iter_raw
+from narrows.record.partfile import PartFile
+from narrows.record.reader import iter_raw
 from narrows.record.verify import Report, verify_all
 
 TURNS = 40
@@ -31,9 +32,9 @@ VKEY = SigningKey(history.ORIGIN, bytes(range(32))).verifier.vkey
 
 @pytest.fixture(autouse=True)
 def cold() -> Iterator[None]:
-    reader.forget()
+    partfile.forget()
     yield
-    reader.forget()
+    partfile.forget()
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def test_every_request_comes_back_growing_and_final(session: tuple[Recording, li
     recording, requests, growing = session
     for data in (growing, recording.data):
         check(data, recording, requests)
-        reader.forget()
+        partfile.forget()
         with BulkReader(data) as bulk:
             for record, expected in reversed(list(zip(exchanges(recording), requests, strict=True))):
                 assert sha256(bulk.read(record.place).stored().request).digest() == expected
@@ -245,5 +246,5 @@ def test_a_table_that_lies_about_the_words_does_not_mislead_verification(data: P
 
 def test_the_session_lies_in_one_part(session: tuple[Recording, list[bytes], Path]) -> None:
     recording, _, _ = session
-    names = [path.name for path in (recording.data / reader.SESSIONS / text(recording.session)).iterdir()]
+    names = [path.name for path in (recording.data / partfile.SESSIONS / text(recording.session)).iterdir()]
     assert names == ["00000.part"]

@@ -43,26 +43,51 @@ def test_an_index_as_it_was_made_is_the_recording(why: Why) -> None:
 @pytest.mark.parametrize(
     ("column", "value"),
     [
-        ("kind", "http.request"), ("service", "ec2"), ("operation", "GetObject"), ("action", "s3:GetObject"),
-        ("access_level", "Read"), ("principal", "bob"), ("agent", "cursor"), ("connection", "test"), ("status", 403),
-        ("outcome", "refused"), ("decision", "deny"), ("started_ns", 5), ("ended_ns", 5), ("target", "/other"),
-        ("host", "evil"), ("model", "x"), ("session", bytes(16)), ("tokens_in", 7), ("cost_usd", 0.5), ("bytes_in", 9),
+        ("kind", "http.request"),
+        ("service", "ec2"),
+        ("operation", "GetObject"),
+        ("action", "s3:GetObject"),
+        ("access_level", "Read"),
+        ("principal", "bob"),
+        ("agent", "cursor"),
+        ("connection", "test"),
+        ("status", 403),
+        ("outcome", "refused"),
+        ("decision", "deny"),
+        ("started_ns", 5),
+        ("ended_ns", 5),
+        ("target", "/other"),
+        ("host", "evil"),
+        ("model", "x"),
+        ("session", bytes(16)),
+        ("tokens_in", 7),
+        ("cost_usd", 0.5),
+        ("bytes_in", 9),
     ],
-)  # fmt: skip
+)
 def test_a_changed_column_is_found(why: Why, column: str, value: object) -> None:
     _change(why, f"UPDATE exchanges SET {column} = ? WHERE operation = 'DeleteObject'", value)
     assert (why.ids["call"], column) in _found(why)
     assert column in _shown(why, "call")
 
 
-@pytest.mark.parametrize("column", ["reason", "error_message", "resources", "parameters", "facts", "items", "refs", "llm",
-                                    "findings", "location"])  # fmt: skip
+@pytest.mark.parametrize(
+    "column",
+    ["reason", "error_message", "resources", "parameters", "facts", "items", "refs", "llm", "findings", "location"],
+)
 def test_a_changed_detail_is_found(why: Why, column: str) -> None:
-    forged = {"facts": '{"lease":"NRWL2"}', "parameters": '{"Key":"other"}', "llm": '{"a":1}', "refs": '[["lease","x"]]',
-              "resources": '[{"arn":"x","exact":true}]', "items": '[{"type":"prompt"}]', "findings": '[{"kind":"x"}]',
-              "location": f'"{ids.text(SESSION)}/{why.ids["stray"]}/0:0+1"'}  # fmt: skip
-    _change(why, f"UPDATE details SET {column} = ? WHERE n = (SELECT n FROM exchanges WHERE operation = 'DeleteObject')",
-            forged.get(column, "forged"))  # fmt: skip
+    forged = {
+        "facts": '{"lease":"NRWL2"}',
+        "parameters": '{"Key":"other"}',
+        "llm": '{"a":1}',
+        "refs": '[["lease","x"]]',
+        "resources": '[{"arn":"x","exact":true}]',
+        "items": '[{"type":"prompt"}]',
+        "findings": '[{"kind":"x"}]',
+        "location": f'"{ids.text(SESSION)}/{why.ids["stray"]}/0:0+1"',
+    }
+    row = "(SELECT n FROM exchanges WHERE operation = 'DeleteObject')"
+    _change(why, f"UPDATE details SET {column} = ? WHERE n = {row}", forged.get(column, "forged"))
     assert (why.ids["call"], column) in _found(why)
     assert column in _shown(why, "call")
 
@@ -88,11 +113,16 @@ def test_missing_and_added_rows_are_found(why: Why) -> None:
 
 def test_an_added_row_is_found(why: Why) -> None:
     columns = ", ".join(
-        name for name, hidden in why.index._writer.execute("SELECT name, hidden FROM pragma_table_xinfo('exchanges')")
+        name
+        for name, hidden in why.index._writer.execute("SELECT name, hidden FROM pragma_table_xinfo('exchanges')")
         if not hidden and name not in ("n", "id")
-    )  # fmt: skip
-    _change(why, f"INSERT INTO exchanges (n, id, {columns}) SELECT n + 1, ?, {columns} FROM exchanges "
-                 "WHERE operation = 'DeleteObject'", b"\7" * 16)  # fmt: skip
+    )
+    _change(
+        why,
+        f"INSERT INTO exchanges (n, id, {columns}) SELECT n + 1, ?, {columns} FROM exchanges "
+        "WHERE operation = 'DeleteObject'",
+        b"\7" * 16,
+    )
     assert _found(why) == [("index.db", "exchanges")]
 
 
