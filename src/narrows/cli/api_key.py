@@ -30,7 +30,9 @@ def api_key(
     connection: Annotated[
         list[str],
         typer.Option(
-            "--connection", metavar="NAME", help="The connection; more name what else a session opened for it gets."
+            "--connection",
+            metavar="NAME",
+            help="Connection to lease; further ones are for a session that is opened for it.",
         ),
     ],
     agent: Annotated[str, typer.Option("--agent", metavar="NAME", help="The agent that asks.")] = "",
@@ -40,7 +42,7 @@ def api_key(
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Print a lease of a model API as an agent's key, and nothing else."""
+    """Print a lease of a model API, alone, as an agent's key command has to."""
     where = settings(data, config).data
     sys.stdout.write(key(connection, agent, session, where) + "\n")
     sys.stdout.flush()

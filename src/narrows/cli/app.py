@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-session = typer.Typer(help="Act on a session.", no_args_is_help=True)
+session = typer.Typer(help="End a session.", no_args_is_help=True)
 
 
 def _version(asked: bool) -> None:
@@ -38,25 +38,28 @@ def root(
     """The one channel through which every action of an AI coding agent passes."""
 
 
-app.command("up")(up.up)
-app.command("down")(up.down)
-app.command("run", context_settings={"allow_interspersed_args": False})(run_command)
-app.command("connect")(connect)
-app.add_typer(connection.app, name="connection")
-app.command("sessions")(sessions.sessions)
-app.command("show")(show.show)
-app.command("tail")(sessions.tail)
-app.command("search")(sessions.search)
-app.command("verify")(verify.verify)
-app.command("why")(why.why)
+_GATEWAY, _WORK, _RECORD = "The gateway", "Agents and what they may reach", "What happened"
+_PROGRAMS = "What agents and AWS clients run by themselves"
+
+app.command("up", rich_help_panel=_GATEWAY)(up.up)
+app.command("down", rich_help_panel=_GATEWAY)(up.down)
+app.command("doctor", rich_help_panel=_GATEWAY)(doctor.doctor)
+app.command("run", context_settings={"allow_interspersed_args": False}, rich_help_panel=_WORK)(run_command)
+app.command("connect", rich_help_panel=_WORK)(connect)
+app.add_typer(connection.app, name="connection", rich_help_panel=_WORK)
+app.command("lease", rich_help_panel=_WORK)(identity.lease)
 session.command("kill")(identity.kill)
-app.add_typer(session, name="session")
-app.command("whoami")(identity.whoami)
-app.command("lease")(identity.lease)
-app.command("aws-credentials")(identity.credentials)
-app.command("hook")(hook)
-app.command("api-key")(api_key)
-app.command("doctor")(doctor.doctor)
+app.add_typer(session, name="session", rich_help_panel=_WORK)
+app.command("whoami", rich_help_panel=_WORK)(identity.whoami)
+app.command("sessions", rich_help_panel=_RECORD)(sessions.sessions)
+app.command("show", rich_help_panel=_RECORD)(show.show)
+app.command("why", rich_help_panel=_RECORD)(why.why)
+app.command("search", rich_help_panel=_RECORD)(sessions.search)
+app.command("tail", rich_help_panel=_RECORD)(sessions.tail)
+app.command("verify", rich_help_panel=_RECORD)(verify.verify)
+app.command("hook", rich_help_panel=_PROGRAMS)(hook)
+app.command("aws-credentials", rich_help_panel=_PROGRAMS)(identity.credentials)
+app.command("api-key", rich_help_panel=_PROGRAMS)(api_key)
 
 
 def command() -> Any:

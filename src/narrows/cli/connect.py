@@ -67,20 +67,24 @@ def connect(
         AgentName, typer.Argument(metavar="AGENT", help="cursor, claude-code, codex, gemini, copilot or opencode.")
     ],
     user: Annotated[bool, typer.Option("--user", help="For you, in every project; the default.")] = False,
-    project: Annotated[bool, typer.Option("--project", help="For this project: the repository you are in.")] = False,
-    machine: Annotated[bool, typer.Option("--machine", help="For everyone on this machine; needs its root.")] = False,
+    project: Annotated[bool, typer.Option("--project", help="For the repository that you are in.")] = False,
+    machine: Annotated[
+        bool, typer.Option("--machine", help="For everyone on this machine, at the place for administrators.")
+    ] = False,
     connection: Annotated[
         list[str] | None,
-        typer.Option("--connection", metavar="NAME", help="Connection to use; repeatable.", show_default=False),
+        typer.Option(
+            "--connection", metavar="NAME", help="AWS account or model API to use; may be repeated.", show_default=False
+        ),
     ] = None,
-    undo: Annotated[bool, typer.Option("--undo", help="Take back what this command wrote there.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Take back what this command wrote.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the changes and make none.")] = False,
     json: JsonOption = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Write an agent's settings and hooks, after showing the change; or take it back."""
+    """Connect an agent by its own settings and hooks: shows the change, asks, writes. --undo takes it back."""
     scope = _scope(user, project, machine)
     if undo and connection:
         raise ConfigError("Nothing was changed", "--undo takes everything back, whatever connection it was for")

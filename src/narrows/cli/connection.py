@@ -14,7 +14,7 @@ from narrows.cli.context import ConfigOption, DataOption, JsonOption, client, cl
 from narrows.cli.render import Column, emit_json, print_table, safe
 from narrows.core.errors import ConfigError
 
-app = typer.Typer(help="Registered targets.", no_args_is_help=True)
+app = typer.Typer(help="The targets: AWS accounts, model APIs, hosts.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the connection.")]
 

@@ -13,18 +13,21 @@ def hook(
     ],
     connection: Annotated[
         list[str] | None,
-        typer.Option("--connection", metavar="NAME", help="For a session that the hook opens; may be repeated."),
+        typer.Option(
+            "--connection", metavar="NAME", help="Connections of a session that the hook opens; may be repeated."
+        ),
     ] = None,
     event: Annotated[
-        str, typer.Option("--event", metavar="NAME", help="The event, where the payload does not name it.")
+        str, typer.Option("--event", metavar="NAME", help="Name of the event, where the payload does not have it.")
     ] = "",
     fail_closed: Annotated[
-        bool, typer.Option("--fail-closed", help="Deny while the gateway cannot be reached.")
+        bool,
+        typer.Option("--fail-closed", help="Deny while the gateway cannot be reached; without it, allow and say so."),
     ] = False,
     timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Time for the whole answer.")] = 5.0,
     data: Annotated[str, typer.Option("--data", metavar="DIR", help="Data directory of the gateway.")] = "",
 ) -> None:
-    """Report one event of an agent's hook and print the agent's own form of answer."""
+    """Report an agent's event, read from standard input, and print the answer in the agent's own form."""
     from narrows.cli.hook import main
 
     words = [agent, *[f"--connection={name}" for name in connection or ()], f"--timeout={timeout}"]

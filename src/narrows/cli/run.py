@@ -58,7 +58,7 @@ def run(
         typer.Option(
             "--connection",
             metavar="NAME",
-            help="Connection to lease; may be repeated. The first of a kind is the default.",
+            help="Connection to lease; may be repeated. Default: the only AWS one, and one to each model API.",
         ),
     ] = None,
     agent: Annotated[
@@ -69,9 +69,11 @@ def run(
         int | None, typer.Option("--ttl", metavar="SECONDS", min=1, help="Longest life of the session.")
     ] = None,
     no_endpoint: Annotated[
-        bool, typer.Option("--no-endpoint", help="Do not set AWS_ENDPOINT_URL and its like.")
+        bool, typer.Option("--no-endpoint", help="Set no endpoints or base URLs: calls come through the proxy only.")
     ] = False,
-    no_proxy: Annotated[bool, typer.Option("--no-proxy", help="Do not set HTTPS_PROXY and its like.")] = False,
+    no_proxy: Annotated[
+        bool, typer.Option("--no-proxy", help="Set no proxy: calls come to the endpoints only.")
+    ] = False,
     env_keys: Annotated[
         bool,
         typer.Option("--env-keys", help="Put the AWS lease into variables, the same one for every process."),
@@ -79,7 +81,7 @@ def run(
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Run a command as a recorded session: only leases in its environment."""
+    """Run a command as a recorded session, with leases in its environment instead of keys."""
     if no_endpoint and no_proxy:
         raise ConfigError(
             "The command was not started",

@@ -55,12 +55,12 @@ def show(
         int, typer.Option("--preview", metavar="BYTES", min=0, help="Bytes of each body to show.")
     ] = PREVIEW,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Exchanges of a session to show.")] = 500,
-    calls: Annotated[bool, typer.Option("--calls", help="Of a session, only the table of its calls.")] = False,
+    calls: Annotated[bool, typer.Option("--calls", help="Of a session, the table of its exchanges instead.")] = False,
     json: JsonOption = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Show a session or an exchange."""
+    """Show a session as one timeline, or an exchange in full. An exchange is compared with its recording first."""
     api = client(data, config)
     kind, row = find(api, item)
     if raw is not None:
@@ -242,9 +242,16 @@ def _model(row: dict[str, Any]) -> None:
     cost = row.get("cost_usd")
     if cost is not None:
         _field("cost", f"{cost:.6f} USD")
-    elif row.get("model"):
+    elif _charged(row):
         _field("cost", "unknown")
     _field("stop reason", llm.get("stop_reason"))
+
+
+def _charged(row: dict[str, Any]) -> bool:
+    """Whether a model was asked here: an agent's report names a model, too, and costs nothing."""
+    if row.get("kind") == "llm.message":
+        return bool(row.get("model"))
+    return row.get("kind") == "aws.call" and row.get("tokens_in") is not None
 
 
 def _items(row: dict[str, Any]) -> None:

@@ -28,14 +28,20 @@ _TYPES = {"tool_call": "tool call", "tool_result": "result", "file_edit": "file 
 
 def why(
     item: Annotated[
-        str, typer.Argument(metavar="EXCHANGE", help="Exchange id or unique prefix; ID#N for one item of it.")
+        str,
+        typer.Argument(
+            metavar="EXCHANGE", help="Exchange id or unique prefix; ID#N for the item of that number in `show`."
+        ),
     ],
     down: Annotated[bool, typer.Option("--down", help="Everything that it caused, instead of what caused it.")] = False,
     json: JsonOption = False,
     data: DataOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Show why something happened. Exits with 1 when no cause is known."""
+    """Show why something happened: the chain from an effect, such as an AWS call, up to the prompt.
+
+    Each step says what it rests on: proven, reported or inferred. Exits with 1 when no cause is known.
+    """
     exchange, mark, number = item.partition("#")
     if mark and not (number.isascii() and number.isdecimal() and len(number) <= 6):
         raise ConfigError(f"{item[:64]!r} is no item", "after the # goes the item's number", "see `narrows show ID`")

@@ -14,6 +14,7 @@ import pytest
 from tests.kit.why import COMMAND, SESSION, Why, describe, recorded
 from tests.sealed_world import VKEY
 
+from narrows.cli import show
 from narrows.cli.main import main
 from narrows.cli.render import width_of
 from narrows.core import ids
@@ -175,3 +176,20 @@ def test_verify_compares_the_index_when_asked(
     (why.data / "index.db").write_bytes(b"no database" * 1000)
     assert _run(capsys, *options, "--index")[0] == 1
     assert main([*options, "--index", ids.text(SESSION)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("row", "cost"),
+    [
+        ({"kind": "llm.message", "model": "m", "cost_usd": 0.5}, "cost: 0.500000 USD"),
+        ({"kind": "llm.message", "model": "m"}, "cost: unknown"),
+        ({"kind": "llm.message"}, ""),
+        ({"kind": "aws.call", "model": "m", "tokens_in": 7}, "cost: unknown"),
+        ({"kind": "aws.call", "model": "m"}, ""),
+        ({"kind": "agent.event", "model": "m"}, ""),
+    ],
+)
+def test_only_what_asks_a_model_has_a_cost(row: dict[str, Any], cost: str, capsys: pytest.CaptureFixture[str]) -> None:
+    show._model(row)
+    told = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines() if line.startswith("cost")]
+    assert told == ([cost] if cost else [])
