@@ -37,6 +37,9 @@ from narrows.upstream.credentials import CredentialProvider
 from narrows.upstream.http import Origin, Pool, UpstreamConnection
 from narrows.wire.http1 import NO_BODY, SWITCHING, RequestHead, ResponseHead
 
+LOOKED_THROUGH = frozenset({"agent.event", "llm.message"})
+"""Kinds of calls whose handlers look through bodies for credentials."""
+
 SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 """Methods that may be sent again when a pooled connection turns out dead before any answer (RFC 9110 9.2.2)."""
 
@@ -176,7 +179,7 @@ class Exchange(ExchangeState):
         take_ready(self.client, self.body)
         if self._identify():
             await self._take_whole()
-        handler = self._understand()
+        handler = await self._understood() if self._takes_long() else self._understand()
         self._decide()
         if handler.answers:
             return await self._answer()
@@ -220,6 +223,22 @@ class Exchange(ExchangeState):
             await take_body(self.client, call.head, body, self.gateway)
         self.gateway.check_live(call.session, begun=False)
         self.ready_ns = self.gateway.clock.mono_ns()
+
+    def _takes_long(self) -> bool:
+        """Whether the body is to be looked through for credentials, and is long or packed."""
+        call, body = self.call, self.body
+        assert call is not None and body is not None
+        if call.kind not in LOOKED_THROUGH or not body.done or not body.size:
+            return False
+        return body.size > INLINE or call.head.get(b"content-encoding") is not None
+
+    async def _understood(self) -> Handler:
+        """As `_understand`, beside the loop: a text may be made to be slow to look through."""
+        gateway = self.gateway
+        handler = await gateway.loop.run_in_executor(gateway.executor, self._understand)
+        assert self.call is not None
+        gateway.check_live(self.call.session, begun=False)
+        return handler
 
     def _understand(self) -> Handler:
         """Check the caller's proof, and find out what the call means."""

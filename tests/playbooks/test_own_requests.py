@@ -7,6 +7,7 @@ import base64
 import gzip
 import json
 import os
+import threading
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from tests.kit import OTHER_SESSION, SESSION, Client, Response, Signer, World, s
 
 from narrows import processes
 from narrows.core.values import Agent, Connection, Durability, Principal
+from narrows.redact.detect import detector
+from narrows.session.events.handler import EventsHandler
 from narrows.tasks import spawn
 from narrows.wire.sigv4 import Credentials
 
@@ -336,3 +339,49 @@ async def test_expect_is_answered(w: World) -> None:
     client.send(request[-2:])
     while b"allow" not in client.received:
         assert await client.read()
+
+
+@scenario()
+async def test_a_text_that_is_slow_to_look_through_holds_nobody_up(w: World) -> None:
+    client, other = await w.client(), await w.client()
+    started, let_go = threading.Event(), threading.Event()
+
+    def slow(raw: bytes) -> bytes:
+        if len(raw) > 100_000:
+            started.set()
+            assert let_go.wait(10)
+        return raw
+
+    handler = next(one for one in w.gateway.handlers if isinstance(one, EventsHandler))
+    handler._mask = slow
+    long = spawn(ask(client, post(w, "events/cursor", json.dumps({**HOOK, "x": "y" * 200_000}).encode())), name="long")
+    assert await asyncio.to_thread(started.wait, 10)
+    assert (await ask(other, post(w, "events/cursor", json.dumps(HOOK).encode()))).status == 200
+    assert not long.done()
+    let_go.set()
+    assert (await long).status == 200
+
+
+@scenario()
+async def test_no_event_looks_like_a_lease_or_a_batch(w: World) -> None:
+    client = await w.client()
+    for name in ("narrows", "otlp"):
+        answer = await ask(client, post(w, f"events/{name}", b"{}", "X-Narrows-Event: lease.issued"))
+        assert answer.status == 404
+    assert all("service" not in one.facts for one in await w.recorded())
+
+
+@scenario()
+async def test_a_command_line_that_cannot_be_masked_alone_is_masked_whole(w: World) -> None:
+    w.gateway.handlers = tuple(
+        EventsHandler(w.directory, w.leases, mask=lambda raw: detector().mask(raw)[0])
+        if isinstance(one, EventsHandler)
+        else one
+        for one in w.gateway.handlers
+    )
+    client = await w.client()
+    key = "-----BEGIN PRIVATE" + " KEY-----" + base64.b64encode(os.urandom(120)).decode()
+    tree = [{**FORGED[0], "argv": ["openssl", f'echo "{key}"']}]
+    answer = await ask(client, post(w, "events/cursor", json.dumps(HOOK).encode(), tree_header(tree)))
+    found = await w.only()
+    assert (answer.status, found.facts["process"][0]["argv"]) == (200, ["********"])

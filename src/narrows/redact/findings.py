@@ -68,6 +68,8 @@ def _count(found: dict[tuple[str, str, bytes], Finding], one: Match, where: str,
         found[key] = Finding(old.kind, old.where, old.offset, old.length, old.count + 1)
         return
     offset, length = one.start, len(value)
+    if len(found) >= MAX_FINDINGS:
+        return  # nobody is told of it, and counting the characters before each takes ever longer
     if chars:
         offset = len(raw[: one.start].decode("utf-8", "surrogatepass"))
         length = len(value.decode("utf-8", "replace"))

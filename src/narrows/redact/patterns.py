@@ -76,7 +76,7 @@ SPECIFIC = (
     Pattern("npm-token", r"(npm_[A-Za-z0-9]+)", "varied", least=40, most=40),
     Pattern("pypi-token", r"(pypi-AgE[A-Za-z0-9_-]+)", "varied", least=58),
     Pattern("huggingface-token", r"(hf_[A-Za-z0-9]+)", "varied", least=37, most=60),
-    Pattern("twilio-key", r"(SK[0-9a-f]+)", "varied", least=34, most=34),
+    Pattern("twilio-key", r"(SK[0-9a-f]{32,})", "varied", least=34, most=34),
     Pattern("sendgrid-key", r"(SG\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)", "varied", least=69, most=69),
     Pattern(
         "datadog-key",

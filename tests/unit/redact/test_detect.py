@@ -273,3 +273,30 @@ def test_what_only_the_payload_has_is_told_of_it() -> None:
 def test_a_detector_is_made_once() -> None:
     assert detect.detector() is detect.detector()
     assert Detector().scan(b"x") == []
+
+
+SLOW = [b"sk-", b"ghp_", b'password = "', b"secretaccesskey   :", b"Authorization: Bearer ", b"eyJhbGciOiJIUzI1NiJ9."]
+
+
+@pytest.mark.parametrize("piece", SLOW)
+def test_a_text_that_is_made_to_be_slow_is_cut_short_and_its_rest_counts_as_found(piece: bytes) -> None:
+    text = piece * (2_000_000 // len(piece))
+    found = DETECTOR.scan(text)
+    assert (found[-1].kind, found[-1].end) == (detect.UNCHECKED, len(text))
+    assert text[: found[-1].start].count(piece[:3]) <= 3 * (detect.TRIES + len(text) // 1024) + 3, "as far as promised"
+    masked, _ = DETECTOR.mask(text)
+    assert len(masked) == len(text) and DETECTOR.scan(masked) == []
+
+
+def test_long_base64_is_decoded_in_pieces() -> None:
+    key = "AK" + "IA" + made_by.made("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", 16)
+    for before in (0, 1000, detect.MAX_RUN * 3 // 4 - 10, detect.MAX_RUN):
+        packed = base64.b64encode(b"." * before + key.encode() + b"." * 5000)
+        assert [one.kind for one in DETECTOR.scan(packed)] == ["aws-credentials-base64"], before
+    assert DETECTOR.scan(b"QUtJQ" * 100_000) == []
+
+
+def test_many_findings_in_one_text_take_no_quadratic_time() -> None:
+    keys = " ".join("AK" + "IA" + base64.b32encode(n.to_bytes(10, "big")).decode() for n in range(1000))
+    found = findings(Described(items=[Item("prompt", text=f"{keys} " * 3)]), {}, DETECTOR)
+    assert len(found) == 200 and all(one.count == 3 for one in found)

@@ -40,12 +40,14 @@ OWN = Connection("narrows", kind="http", durability=Durability.STRICT)
 MAX_EVENT = 16 * 1024 * 1024
 MAX_OTLP = 16 * 1024 * 1024
 MAX_LEASE = 64 * 1024
-MAX_UNPACKED = 64 * 1024 * 1024
+MAX_UNPACKED = 16 * 1024 * 1024
 """Longest body of each kind, and what a packed one may unpack to, bytes."""
 
 SIGNALS = ("traces", "logs", "metrics")
 
 _AGENT = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_OURS = frozenset({"narrows", "otlp"})
+"""No agents: what is recorded of leases and batches bears these names, and an event must not look like one."""
 _JSON = (b"Content-Type", b"application/json")
 
 
@@ -196,6 +198,7 @@ class EventsHandler:
             )  # fmt: skip
         facts = call.facts
         facts["service"] = name if kind == "events" else "otlp" if kind == "otlp" else "narrows"
+        call.recorded_body = self._mask(body)  # also of what is refused below
         self._who_asks(call)
         if kind == "otlp":
             call.meaning = self._otlp(call, name, body)
@@ -203,7 +206,6 @@ class EventsHandler:
         self._note_findings(call, body)
         if call.head.get(b"content-encoding") not in (None, b"identity"):
             raise _encoded()
-        call.recorded_body = self._mask(body)
         payload = _json(body)
         if kind == "leases":
             call.meaning = self._lease(call, payload)
@@ -220,7 +222,7 @@ class EventsHandler:
         if not tree:
             tree, source = read_header(call.head.get(b"x-narrows-process")), "client"
         if tree:
-            facts["process"] = orjson.loads(self._mask(orjson.dumps(tree)))
+            facts["process"] = _masked(tree, self._mask)
             facts["process_from"] = source
 
     def _note_findings(self, call: Call, body: bytes) -> None:
@@ -234,7 +236,6 @@ class EventsHandler:
         coding = (call.head.get(b"content-encoding") or b"").strip().lower()
         if coding in (b"", b"identity"):
             plain = body
-            call.recorded_body = self._mask(body)
         elif coding == b"gzip":
             plain = _unpacked(body)
             call.recorded_body = masking.mask_gzip(body, plain, self._mask(plain))
@@ -330,10 +331,19 @@ class EventsHandler:
         return False
 
 
+def _masked(tree: Sequence[dict[str, Any]], mask: Callable[[bytes], bytes]) -> Any:
+    """The processes as they may rest. What is masked may reach over a quote of JSON: then no command line is told."""
+    try:
+        return orjson.loads(mask(orjson.dumps(tree)))
+    except orjson.JSONDecodeError:
+        bare = [{**one, "argv": ["*" * 8] if one.get("argv") else []} for one in tree]
+        return [{**one, "cwd": "", "exe": ""} for one in bare]
+
+
 def _route(target: bytes) -> tuple[str, str]:
     """Kind and name of a path; empty for one that is not there."""
     parts = target[len(PREFIX) :].decode("latin-1").split("/")
-    if len(parts) == 2 and parts[0] == "events" and _AGENT.fullmatch(parts[1]):
+    if len(parts) == 2 and parts[0] == "events" and _AGENT.fullmatch(parts[1]) and parts[1] not in _OURS:
         return "events", parts[1]
     if parts == ["leases"]:
         return "leases", ""

@@ -28,7 +28,7 @@ from narrows.wire.http1 import NO_BODY
 Scan = Callable[[bytes], list[Finding]]
 """Finds credentials in a body; what it finds never holds the value."""
 
-MAX_SCANNED = 64 * 1024 * 1024
+MAX_SCANNED = 16 * 1024 * 1024
 """Longest body that is looked through for secrets once its content coding is undone, bytes."""
 
 _PREFIX = ENDPOINT_PREFIX.encode("ascii")
