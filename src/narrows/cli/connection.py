@@ -267,5 +267,7 @@ def test(name: Name, json: JsonOption = False, data: DataOption = None, config: 
         emit_json(found)
         return
     print(f"connection {safe(name)} works")
+    for step in found.pop("steps", ()):
+        print(f"  {safe(step)}: yes")
     for key, value in found.items():
         print(f"  {safe(key)}: {safe(value)}")

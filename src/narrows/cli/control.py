@@ -129,7 +129,7 @@ class Control:
         self._describe = describer(settings)
         indexer = Indexer(data, self._index, self._describe)
         self._indexing = Indexing(indexer, self._sealing.sealed, interval_s)
-        self._tester = ConnectionTester(self._clock)
+        self._tester = ConnectionTester(self._clock, data / "credentials")
         self.deps = self._make_deps()
         self._server = Server(
             uvicorn.Config(

@@ -39,6 +39,7 @@ from narrows.session.llm.handler import LlmHandler
 from narrows.settings import Settings
 from narrows.upstream.credentials import UpstreamCredentials
 from narrows.upstream.http import Pool
+from narrows.upstream.sources import Sources
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,9 @@ class Worker:
             handlers=(events, HttpHandler(self._directory), models, handler),
             directory=self._directory,
             tunnels=Tunnels(self._authority, self._directory, leases),
-            credentials=UpstreamCredentials(wall_ns=clock.wall_ns, mono_ns=clock.mono_ns),
+            credentials=UpstreamCredentials(
+                Sources(sealed=data / "credentials"), wall_ns=clock.wall_ns, mono_ns=clock.mono_ns
+            ),
             pool=self._pool,
             recorder=self._recorder,
             clock=clock,

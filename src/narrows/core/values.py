@@ -34,6 +34,9 @@ class Durability(StrEnum):
     """written at once, fsynced within 50 ms."""
 
 
+SourceKind = Literal["chain", "file", "assume_role", "environment", "secrets_manager", "vault", "sealed"]
+
+
 @dataclass(frozen=True, slots=True)
 class CredentialSource:
     """Where a connection's upstream credential comes from. Holds names and paths, never a secret.
@@ -43,20 +46,42 @@ class CredentialSource:
     kind `assume_role`: `role_arn` assumed per session, from `base` (`chain` or `file`), with `external_id`.
     kind `environment`: AWS variables of the gateway's own environment whose names start with `prefix`.
 
-    For connections of kind `llm` the credential is one API key: `file` (the key alone at `path`, owner-only) or
-    `environment` (the gateway's own variable `variable`).
+    kind `secrets_manager`: the secret `secret_name` (name or ARN) of AWS Secrets Manager in `region`, read with the AWS
+    chain (`profile`) or with `role_arn` assumed from it; `source_endpoint` names another endpoint.
+    kind `vault`: from the Vault at `address` (`namespace`), signed in by `auth`: `token` (a file that holds one),
+    `approle` (`role` is the role id, the file holds the secret id) or `kubernetes` (`role` is the role's name, the
+    file holds the JWT), from `auth_file`, at `auth_mount`. `engine` says how `secret_name` is read at `mount`: a path
+    of KV version 2 or 1, or a role of the AWS secrets engine, whose credentials are leases and end.
+    kind `sealed`: the credential `secret_name` of the gateway's own encrypted store.
+
+    For connections of kind `llm` the credential is one API key: `file` (the key alone at `path`, owner-only),
+    `environment` (the gateway's own variable `variable`), `secrets_manager`, `vault` (`kv2` or `kv1`) or `sealed`.
+    `field` names the value in a secret that has several. `source_ca_file` has the CA certificates of the store.
     """
 
-    kind: Literal["chain", "file", "assume_role", "environment"] = "chain"
+    kind: SourceKind = "chain"
     path: str = ""
     profile: str = ""
     prefix: str = ""
     variable: str = ""
     role_arn: str = ""
     external_id: str = ""
-    base: Literal["chain", "file", "environment"] = "chain"
+    base: Literal["chain", "file", "environment", "secrets_manager", "vault", "sealed"] = "chain"
     duration_s: int = 3600
     sts_endpoint: str = ""
+    secret_name: str = ""
+    field: str = ""
+    region: str = ""
+    source_endpoint: str = ""
+    source_ca_file: str = ""
+    address: str = ""
+    namespace: str = ""
+    auth: Literal["token", "approle", "kubernetes"] = "token"
+    auth_mount: str = ""
+    auth_file: str = ""
+    role: str = ""
+    engine: Literal["kv2", "kv1", "aws"] = "kv2"
+    mount: str = ""
 
 
 @dataclass(frozen=True, slots=True)

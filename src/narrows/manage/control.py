@@ -25,7 +25,7 @@ from narrows.core import ids
 from narrows.core.errors import ConfigError, NotFound
 from narrows.core.ports import Clock
 from narrows.core.values import Agent, Connection, Lease, Principal
-from narrows.manage.errors import ConflictError
+from narrows.manage.errors import ConflictError, PreconditionError
 from narrows.manage.schema import validated
 
 _VERSION = 1
@@ -49,6 +49,15 @@ CREATE INDEX leases_by_session ON leases (session);
 CREATE TABLE directory (one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER NOT NULL) STRICT;
 INSERT INTO directory VALUES (1, 0);
 """
+
+_CREATIONS = (
+    "CREATE TABLE IF NOT EXISTS creations (caller TEXT NOT NULL, key TEXT NOT NULL, request BLOB NOT NULL, "
+    "name TEXT NOT NULL, answer TEXT NOT NULL, at_ns INTEGER NOT NULL, PRIMARY KEY (caller, key)) STRICT"
+)
+"""What was made under an Idempotency-Key, with the SHA-256 of what was asked."""
+
+CREATIONS_KEPT_S = 24 * 3600
+"""How long a creation that is asked for again gets the answer of the first."""
 
 ENDED_KEPT_S = 3600
 """How long after a session's expiry its end stays in the directory: covers the clock skew that a lease is
@@ -96,6 +105,17 @@ class Session:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """A creation under an Idempotency-Key: who asked, the SHA-256 of what was asked, what was made and answered."""
+
+    caller: str
+    key: str
+    request: bytes
+    name: str = ""
+    answer: str = ""
+
+
 class ControlStore:
     """Connections, sessions, leases issued. Publishes the directory when it is made and at every change."""
 
@@ -114,6 +134,7 @@ class ControlStore:
             self._db.execute("PRAGMA foreign_keys=ON")
             self._db.execute("PRAGMA busy_timeout=5000")
             self._migrate()
+            self._db.execute(_CREATIONS)
             self.publish()
         except BaseException:
             self._db.close()
@@ -189,9 +210,19 @@ class ControlStore:
             )
         return directory.connection_from_json(json.loads(row[0]))
 
-    def add_connection(self, connection: Connection) -> Connection:
+    def creation(self, caller: str, key: str) -> Creation | None:
+        """What `caller` made under an Idempotency-Key in the last day."""
+        since = self._clock.wall_ns() - CREATIONS_KEPT_S * 1_000_000_000
+        with self._lock:
+            row = self._db.execute(
+                "SELECT request, name, answer FROM creations WHERE caller = ? AND key = ? AND at_ns > ?",
+                (caller, key, since),
+            ).fetchone()
+        return None if row is None else Creation(caller, key, row[0], row[1], row[2])
+
+    def add_connection(self, connection: Connection, creation: Creation | None = None) -> Connection:
         """Register a connection; returns it with defaults filled in. Raises ConfigError, ConflictError if
-        it is there."""
+        it is there. `creation` is noted with it, in the same transaction; its name and answer are filled in here."""
         valid = validated(connection)
         body = json.dumps(directory.connection_to_json(valid))
         with self._change() as db:
@@ -205,21 +236,39 @@ class ControlStore:
                 "INSERT INTO connections VALUES (?, ?, ?, (SELECT coalesce(max(position), 0) + 1 FROM connections))",
                 (valid.name, body, self._clock.wall_ns()),
             )
+            if creation is not None:
+                now = self._clock.wall_ns()
+                db.execute("DELETE FROM creations WHERE at_ns <= ?", (now - CREATIONS_KEPT_S * 1_000_000_000,))
+                db.execute(
+                    "INSERT INTO creations VALUES (?, ?, ?, ?, ?, ?)",
+                    (creation.caller, creation.key, creation.request, valid.name, body, now),
+                )
         return valid
 
-    def replace_connection(self, connection: Connection) -> Connection:
-        """Change a registered connection; it keeps its place in the order. Raises ConfigError, NotFound."""
+    def _unchanged(self, name: str, expected: Connection | None) -> None:
+        """Raise NotFound, or PreconditionError where the connection is no longer `expected` (None: whatever it is)."""
+        if self.connection(name) != expected and expected is not None:
+            raise PreconditionError(
+                f"The connection {name!r} was not changed",
+                "someone else changed it since you looked",
+                "look at it again, and decide again",
+            )
+
+    def replace_connection(self, connection: Connection, expected: Connection | None = None) -> Connection:
+        """Change a registered connection; it keeps its place in the order. Raises ConfigError, NotFound, and
+        PreconditionError where it is not as `expected`."""
         valid = validated(connection)
         body = json.dumps(directory.connection_to_json(valid))
         with self._change() as db:
-            self.connection(valid.name)
+            self._unchanged(valid.name, expected)
             db.execute("UPDATE connections SET body = ? WHERE name = ?", (body, valid.name))
         return valid
 
-    def remove_connection(self, name: str) -> None:
-        """Take a connection out: its leases stop working at once. Raises NotFound."""
+    def remove_connection(self, name: str, expected: Connection | None = None) -> None:
+        """Take a connection out: its leases stop working at once. Raises NotFound, PreconditionError as
+        `replace_connection`."""
         with self._change() as db:
-            self.connection(name)
+            self._unchanged(name, expected)
             db.execute("DELETE FROM connections WHERE name = ?", (name,))
 
     # Sessions

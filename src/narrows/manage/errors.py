@@ -26,6 +26,12 @@ class ConflictError(NarrowsError):
     code = "conflict"
 
 
+class PreconditionError(NarrowsError):
+    """The thing is no longer as the caller saw it (If-Match, RFC 9110 section 13.1.1)."""
+
+    code = "precondition_failed"
+
+
 class UnauthorizedError(NarrowsError):
     """No token, or not the right one."""
 
@@ -35,6 +41,7 @@ class UnauthorizedError(NarrowsError):
 _STATUS: tuple[tuple[type[NarrowsError], int], ...] = (
     (NotFound, 404),
     (ConflictError, 409),
+    (PreconditionError, 412),
     (UnauthorizedError, 401),
     (ConfigError, 422),
     (CredentialError, 502),

@@ -6,6 +6,8 @@ validated. Unknown fields are refused, so that a misspelt `allow_privat` cannot 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -16,8 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from narrows.core.errors import ConfigError
 from narrows.core.providers import PROVIDERS
-from narrows.core.values import Connection, Durability
+from narrows.core.values import Connection, Durability, SourceKind
 from narrows.directory import connection_from_json, connection_to_json
+from narrows.manage import stores
+from narrows.manage.stores import MOUNT, vault_address
 
 AWS_HOSTS = ("*.amazonaws.com", "*.amazonaws.com.cn", "*.api.aws", "*.on.aws")
 """Where AWS's own endpoints live: the commercial, China, dual-stack and function-URL domains."""
@@ -71,22 +75,47 @@ class _Strict(BaseModel):
 class CredentialModel(_Strict):
     """Where the upstream credential comes from: names and paths, never a secret."""
 
-    kind: Literal["chain", "file", "assume_role", "environment"] = "chain"
+    kind: SourceKind = "chain"
     path: str = ""
     profile: Line = ""
     prefix: str = Field(default="", pattern=r"^([A-Z_][A-Z0-9_]{0,63})?$")
     variable: str = Field(default="", pattern=r"^([A-Za-z_][A-Za-z0-9_]{0,127})?$")
     role_arn: str = ""
     external_id: str = Field(default="", max_length=1224, pattern=r"^[A-Za-z0-9_+=,.@:/-]*$")
-    base: Literal["chain", "file", "environment"] = "chain"
+    base: Literal["chain", "file", "environment", "secrets_manager", "vault", "sealed"] = "chain"
     duration_s: int = Field(default=3600, ge=900, le=43200)
     """Seconds an assumed role lives; STS allows 900 to 43200 (AssumeRole, DurationSeconds)."""
     sts_endpoint: str = ""
+    secret_name: str = Field(default="", max_length=2048, pattern=r"^[A-Za-z0-9/_+=.@:!-]*$")
+    field: str = Field(default="", max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")
+    region: str = Field(default="", pattern=r"^[a-z0-9-]{0,32}$")
+    source_endpoint: str = ""
+    source_ca_file: str = ""
+    address: str = ""
+    namespace: str = Field(default="", max_length=512, pattern=r"^[A-Za-z0-9/_.-]*$")
+    auth: Literal["token", "approle", "kubernetes"] = "token"
+    auth_mount: str = Field(default="", max_length=256, pattern=MOUNT)
+    auth_file: str = ""
+    role: str = Field(default="", max_length=256, pattern=r"^[A-Za-z0-9_.-]*$")
+    engine: Literal["kv2", "kv1", "aws"] = "kv2"
+    mount: str = Field(default="", max_length=256, pattern=MOUNT)
 
-    @field_validator("sts_endpoint")
+    @field_validator("sts_endpoint", "source_endpoint")
     @classmethod
-    def _sts(cls, value: str) -> str:
-        return _url(value, "sts_endpoint")
+    def _urls(cls, value: str) -> str:
+        return _url(value, "it")
+
+    @field_validator("address")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        return vault_address(value)
+
+    @field_validator("auth_file", "source_ca_file")
+    @classmethod
+    def _files(cls, value: str) -> str:
+        if value and not _ABSOLUTE.fullmatch(value):
+            raise ValueError("it must be an absolute path")
+        return value
 
     @model_validator(mode="after")
     def _complete(self) -> CredentialModel:
@@ -95,12 +124,13 @@ class CredentialModel(_Strict):
             raise ValueError("variable names one API key: it goes with kind environment, and without a prefix")
         if self.kind == "assume_role" and not _ROLE.fullmatch(self.role_arn):
             raise ValueError("assume_role needs role_arn, as in arn:aws:iam::123456789012:role/NAME")
-        if self.kind != "assume_role" and (self.role_arn or self.external_id):
-            raise ValueError("role_arn and external_id belong to kind assume_role")
+        if self.kind not in ("assume_role", "secrets_manager") and (self.role_arn or self.external_id):
+            raise ValueError("role_arn and external_id belong to the kinds assume_role and secrets_manager")
         if source == "file" and not _ABSOLUTE.fullmatch(self.path):
             raise ValueError("a credential file needs an absolute path")
         if source == "environment" and not (self.prefix or self.variable):
             raise ValueError("kind environment needs the prefix of the gateway's variables, or for an API key variable")
+        stores.check(self, source)
         return self
 
 
@@ -164,6 +194,8 @@ class ConnectionModel(_Strict):
             raise ValueError("provider and on_secret belong to connections of kind llm")
         elif self.credential.variable:
             raise ValueError("a credential that is one variable, an API key, belongs to connections of kind llm")
+        elif self.credential.field:
+            raise ValueError("field names one API key in a secret, so it belongs to connections of kind llm")
         return self
 
     def _model_api(self) -> None:
@@ -173,11 +205,14 @@ class ConnectionModel(_Strict):
         if not PROVIDERS[self.provider].host and not self.endpoint:
             raise ValueError(f"the provider {self.provider} needs an endpoint")
         source = self.credential
-        if source.kind not in ("file", "environment") or (source.kind == "environment" and not source.variable):
+        if source.kind in ("chain", "assume_role") or (source.kind == "environment" and not source.variable):
             raise ValueError(
-                "an llm connection needs its API key: credential kind file with path, or environment with variable"
+                "an llm connection needs its API key: credential kind file with path, environment with variable, "
+                "secrets_manager, vault or sealed"
             )
-        if source.profile or source.prefix or source.sts_endpoint:
+        if source.kind == "vault" and source.engine == "aws":
+            raise ValueError("the engine aws gives AWS credentials; an API key is in kv2 or kv1")
+        if source.kind in ("file", "environment") and (source.profile or source.prefix or source.sts_endpoint):
             raise ValueError("profile, prefix and sts_endpoint belong to connections of kind aws")
         if self.region or self.account or self.allow_credential_issue:
             raise ValueError("region, account and allow_credential_issue belong to connections of kind aws")
@@ -229,6 +264,12 @@ def validated(raw: Mapping[str, Any] | Connection) -> Connection:
             "The connection is not valid", explain(error.errors(include_input=False, include_url=False))
         ) from error
     return model.value()
+
+
+def etag(connection: Mapping[str, Any]) -> str:
+    """The strong entity tag of a connection as the API gives it: two that are equal have the same, no others."""
+    told = json.dumps(connection, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return f'"{hashlib.sha256(told.encode()).hexdigest()[:32]}"'
 
 
 def explain(errors: Any) -> str:

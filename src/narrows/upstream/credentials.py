@@ -22,6 +22,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -29,6 +30,7 @@ from narrows.core.errors import CredentialError
 from narrows.core.values import ApiKey, Connection, CredentialSource, Lease
 from narrows.tasks import spawn
 from narrows.upstream.sources import BaseRejected, Loaded, Sources
+from narrows.upstream.sources_shape import SourceFailed
 from narrows.wire.sigv4 import Credentials
 
 CAPACITY = 4096
@@ -53,6 +55,11 @@ twice that without an answer they are no longer used: taking them away from the 
 Upstream = Credentials | ApiKey
 """What goes upstream: an `aws` connection's credentials, or an `llm` connection's key."""
 
+SECRET_CHECK_NS = 300 * _S
+"""When a secret store that gave credentials without expiry is asked again; without an answer, they are used for twice
+that."""
+
+_STORES = ("secrets_manager", "vault", "sealed")
 _FOREVER = 1 << 63
 _Key = tuple[str, bytes, str]
 _log = logging.getLogger(__name__)
@@ -148,6 +155,18 @@ class UpstreamCredentials:
         for key in [key for key in self._entries if key[0] == name]:
             del self._entries[key]
 
+    async def give_back(self, lease: Lease, connection: Connection) -> None:
+        """End what a source lent for this lease, and forget it: after a test, nobody uses it.
+
+        Raises CredentialError.
+        """
+        source = connection.credential
+        keys = [(connection.name, b"base", ""), _key(lease, connection)]
+        for key, one in zip(keys, (_base(source), source), strict=True):
+            entry = self._entries.pop(key, None)
+            if entry is not None and entry.loaded is not None and entry.loaded.lease:
+                await asyncio.to_thread(self._sources.give_back, one, entry.loaded)
+
     def close(self) -> None:
         """Forget everything and let the threads end."""
         self._entries.clear()
@@ -217,6 +236,8 @@ class UpstreamCredentials:
             base = await self._get(base_key, _base(source), lease, connection)
             assert isinstance(base, Credentials)
             call = partial(self._sources.assume_role, source, connection, lease, base)
+        elif source.kind in _STORES:
+            call = partial(self._sources.stored, source, connection, lease, entry.loaded)
         else:
             load = self._sources.api_key if connection.kind == "llm" else self._sources.load
             call = partial(load, source, entry.loaded)
@@ -255,13 +276,19 @@ def _key(lease: Lease, connection: Connection) -> _Key:
 
 
 def _base(source: CredentialSource) -> CredentialSource:
-    return CredentialSource(source.base, path=source.path, profile=source.profile, prefix=source.prefix)
+    return replace(source, kind=source.base, role_arn="", external_id="", sts_endpoint="")
 
 
 def _times(source: CredentialSource, loaded: Loaded, now: int) -> tuple[int, int]:
     """Until when credentials may be used, and from when they are renewed behind the calls."""
-    if source.kind == "file":
+    if source.kind in ("file", "sealed"):
         return now + FILE_CHECK_NS, _FOREVER
+    if source.kind == "vault" and loaded.expires_ns is not None:
+        # A short lease is renewed at two thirds of its life, a long one as all others are.
+        due = max(loaded.expires_ns - REFRESH_BEFORE_NS, now + (loaded.expires_ns - now) * 2 // 3)
+        return loaded.expires_ns - UNUSABLE_BEFORE_NS, min(due, loaded.expires_ns - UNUSABLE_BEFORE_NS)
+    if loaded.expires_ns is None and source.kind in _STORES:
+        return now + 2 * SECRET_CHECK_NS, now + SECRET_CHECK_NS
     if loaded.expires_ns is None and source.kind == "chain":
         return now + 2 * STATIC_CHECK_NS, now + STATIC_CHECK_NS
     if loaded.expires_ns is None:
@@ -273,6 +300,8 @@ def _times(source: CredentialSource, loaded: Loaded, now: int) -> tuple[int, int
 
 def _again(error: CredentialError) -> CredentialError:
     """The same failure for another caller: one exception raised many times would grow its traceback."""
+    if isinstance(error, SourceFailed):
+        return SourceFailed(error.what, error.why, error.hint, step=error.step)
     return CredentialError(error.what, error.why, error.hint)
 
 

@@ -18,7 +18,7 @@ import re
 import threading
 import unicodedata
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -26,8 +26,14 @@ from urllib.parse import urlsplit
 from narrows import ownerfile
 from narrows.core import ids
 from narrows.core.errors import ConfigError, CredentialError
-from narrows.core.values import ApiKey, Connection, CredentialSource, Lease
+from narrows.core.values import Agent, Connection, CredentialSource, Lease, Principal
+from narrows.upstream import secretsmanager
+from narrows.upstream.sealed import SealedStore
+from narrows.upstream.sources_shape import Loaded, SourceFailed, checked, checked_key
+from narrows.upstream.vault import Vault
 from narrows.wire.sigv4 import Credentials
+
+__all__ = ["BaseRejected", "Loaded", "Sources", "assume_role_request", "session_name", "source_identity"]
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,21 +41,6 @@ if TYPE_CHECKING:
 MIN_DURATION_S, MAX_DURATION_S = 900, 43200
 _CLIENTS = 64
 """STS clients kept (each holds a model of some megabytes)."""
-_LEASE_KEY = re.compile(r"NRWL[A-Z2-7]{16}")
-_API_KEY = re.compile(r"[!-~]{8,4096}")
-"""An API key: what can stand in a header, and is long enough to be masked wherever a target repeats it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """Credentials as a source gave them. `expires_ns` is ns since the Unix epoch, None where none is known.
-
-    `stamp` tells one state of a credentials file from the next.
-    """
-
-    credentials: Credentials | ApiKey
-    expires_ns: int | None = None
-    stamp: tuple[int, ...] = field(default=(), repr=False)
 
 
 class BaseRejected(CredentialError):
@@ -61,11 +52,21 @@ class Sources:
     threads.
     """
 
-    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, environ: Mapping[str, str] | None = None, sealed: Path | None = None) -> None:
+        """`sealed` is the directory of the encrypted store; without one, kind `sealed` gives nothing."""
         self._environ = os.environ if environ is None else environ
+        self._vault = Vault()
+        self._sealed = None if sealed is None else SealedStore(sealed, self._vault, self.chain)
         self._chains: dict[str, Any] = {}
         self._clients: OrderedDict[tuple[str, str, str, str], tuple[Credentials, Any]] = OrderedDict()
         self._lock = threading.Lock()
+
+    @property
+    def sealed(self) -> SealedStore:
+        """The encrypted store. Raises SourceFailed where this process has none."""
+        if self._sealed is None:
+            raise SourceFailed("no credentials from the sealed store", "this process has none")
+        return self._sealed
 
     def load(self, source: CredentialSource, before: Loaded | None = None) -> Loaded:
         """Credentials of a `chain`, `file` or `environment` source. Raises CredentialError.
@@ -91,12 +92,43 @@ class Sources:
             if raw is None:
                 assert before is not None
                 return before
-            return Loaded(_checked_key(raw.decode("utf-8", "replace").strip(), what, "in the file"), None, stamp)
+            return Loaded(checked_key(raw.decode("utf-8", "replace").strip(), what, "in the file"), None, stamp)
         if source.kind == "environment":
             what = "no API key in the environment"
             value = self._environ.get(source.variable, "").strip()
-            return Loaded(_checked_key(value, what, f"in {source.variable} where the gateway runs"))
+            return Loaded(checked_key(value, what, f"in {source.variable} where the gateway runs"))
         raise CredentialError("no API key", f"{source.kind} is not a source of API keys")
+
+    def stored(
+        self, source: CredentialSource, connection: Connection, lease: Lease, before: Loaded | None = None
+    ) -> Loaded:
+        """The credential of a `secrets_manager`, `vault` or `sealed` source, as the connection's kind needs it.
+
+        Raises CredentialError. `before` is as for `load`; a lease of Vault is renewed where that can be.
+        """
+        if source.kind == "vault":
+            return self._vault.load(source, connection, before)
+        if source.kind == "sealed":
+            return self.sealed.load(source, connection, before)
+        reader = self.chain(source.profile)
+        if source.role_arn:
+            # In the gateway's name: what is read serves every session of the connection.
+            own = replace(lease, session=ids.NIL, principal=Principal("gateway", "service"), agent=Agent("narrows"))
+            given = self.assume_role(source, connection, own, reader).credentials
+            assert isinstance(given, Credentials)
+            reader = given
+        return secretsmanager.load(source, connection, reader)
+
+    def give_back(self, source: CredentialSource, loaded: Loaded) -> None:
+        """End a lease of Vault that is no longer needed; nothing for other sources. Raises CredentialError."""
+        if source.kind == "vault":
+            self._vault.revoke(source, loaded)
+
+    def chain(self, profile: str) -> Credentials:
+        """The AWS chain's credentials: what secret stores of AWS are asked with. Raises CredentialError."""
+        found = self._from_chain(CredentialSource(profile=profile)).credentials
+        assert isinstance(found, Credentials)
+        return found
 
     def assume_role(self, source: CredentialSource, connection: Connection, lease: Lease, base: Credentials) -> Loaded:
         """Credentials of `source.role_arn` for one session, in the name of its principal. Raises
@@ -119,7 +151,7 @@ class Sources:
                 "check the network, proxy and CA settings of the gateway, and the connection's sts_endpoint",
             )
         else:
-            return Loaded(_checked(key_id, secret, token, "the answer of STS"), expires_ns)
+            return Loaded(checked(key_id, secret, token, "the answer of STS"), expires_ns)
         raise failure
 
     def _from_environment(self, source: CredentialSource) -> Loaded:
@@ -127,12 +159,13 @@ class Sources:
         key_id, secret, token = (self._environ.get(name, "") for name in names)
         missing = [name for name, value in zip(names, (key_id, secret), strict=False) if not value]
         if missing:
-            raise CredentialError(
+            raise SourceFailed(
                 "no credentials in the environment",
                 f"{' and '.join(missing)} not set where the gateway runs",
                 "set them for the gateway, or choose another source for the connection",
+                step="secret",
             )
-        return Loaded(_checked(key_id, secret, token, f"variables {source.prefix}AWS_*"))
+        return Loaded(checked(key_id, secret, token, f"variables {source.prefix}AWS_*"))
 
     def _from_chain(self, source: CredentialSource) -> Loaded:
         import botocore.session
@@ -162,7 +195,7 @@ class Sources:
                 at = getattr(found, "_expiry_time", None)
                 expires = None if at is None else int(at.timestamp()) * 1_000_000_000
             key_id, secret, token = frozen.access_key or "", frozen.secret_key or "", frozen.token or ""
-            return Loaded(_checked(key_id, secret, token, what[3:]), expires)
+            return Loaded(checked(key_id, secret, token, what[3:]), expires)
         self._chains.pop(source.profile, None)
         raise CredentialError(
             what,
@@ -323,12 +356,13 @@ def _from_file(source: CredentialSource, before: Loaded | None) -> Loaded:
         section.get(name, "").strip() for name in ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
     )
     if not key_id or not secret:
-        raise CredentialError(
+        raise SourceFailed(
             what,
             f"profile {source.profile or 'default'} has no aws_access_key_id with aws_secret_access_key",
             "a profile that runs a process or assumes a role is for the sources chain and assume_role",
+            step="shape",
         )
-    return Loaded(_checked(key_id, secret, token, str(path)), None, stamp)
+    return Loaded(checked(key_id, secret, token, str(path)), None, stamp)
 
 
 def _read(source: CredentialSource, before: Loaded | None, what: str) -> tuple[bytes | None, tuple[int, ...]]:
@@ -347,23 +381,6 @@ def _read(source: CredentialSource, before: Loaded | None, what: str) -> tuple[b
         raise CredentialError(what, f"{error.what}: {error.why}", error.hint) from None
 
 
-def _checked_key(key: str, what: str, where: str) -> ApiKey:
-    """An API key that can stand in a header, and is not a lease of a gateway."""
-    if key.startswith("nrw1."):
-        raise CredentialError(
-            what,
-            f"what stands {where} is a lease of a gateway, which works at that gateway only",
-            "start the gateway outside of `narrows run`, or name a source with a real key",
-        )
-    if not key:
-        raise CredentialError(what, f"nothing stands {where}", "put the key there, and nothing else")
-    if not _API_KEY.fullmatch(key):
-        raise CredentialError(
-            what, f"what stands {where} is not a key: one line of visible characters", "put the key there, alone"
-        )
-    return ApiKey(key)
-
-
 def _section(raw: bytes, profile: str, what: str) -> Mapping[str, str]:
     """One profile of a shared credentials file (INI without interpolation, as AWS reads it)."""
     parser = configparser.RawConfigParser(default_section="", strict=False)
@@ -377,18 +394,4 @@ def _section(raw: bytes, profile: str, what: str) -> Mapping[str, str]:
         reason = f"it is not in AWS' format ({type(error).__name__}{f', line {line}' if line else ''})"
     else:
         return found
-    raise CredentialError(what, reason, "check the file and the connection's profile")
-
-
-def _checked(key_id: str, secret: str, token: str, where: str) -> Credentials:
-    """Credentials that can stand in a header, and are not a lease of a gateway."""
-    if _LEASE_KEY.fullmatch(key_id):
-        raise CredentialError(
-            "no upstream credentials",
-            f"{where} holds a lease of a gateway, which works at that gateway only",
-            "start the gateway outside of `narrows run`, or name a source with real credentials",
-        )
-    for name, value in (("access key id", key_id), ("secret", secret), ("session token", token)):
-        if value and not re.fullmatch(r"[!-~]+", value):
-            raise CredentialError("no upstream credentials", f"the {name} in {where} has characters that none has")
-    return Credentials(key_id, secret, token or None)
+    raise SourceFailed(what, reason, "check the file and the connection's profile", step="secret")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.kit.model import ModelServer, Script, served
 
-from narrows.cli.tester import ConnectionTester
+from narrows.cli.tester import STEPS, ConnectionTester
 from narrows.clock import SystemClock
 from narrows.core.errors import CredentialError, NarrowsError, Refusal, UpstreamError
 from narrows.core.values import Connection, CredentialSource
@@ -75,7 +75,8 @@ def test_it_lists_the_models_with_the_key(
     model: ModelServer, key_file: Path, provider: str, base: str, asked: str
 ) -> None:
     found = tried(connection(model, key_file, provider, endpoint=model.url + base))
-    assert found == {"provider": provider, "endpoint": model.url + asked, "models": 2, "source": "file"}
+    told = {"provider": provider, "endpoint": model.url + asked, "models": 2, "source": "file"}
+    assert found == told | {"steps": list(STEPS)}
 
 
 def test_a_refused_key_is_told_from_a_target_that_was_not_reached(model: ModelServer, key_file: Path) -> None:
@@ -87,6 +88,7 @@ def test_a_refused_key_is_told_from_a_target_that_was_not_reached(model: ModelSe
         made = connection(model, key_file, endpoint=f"http://127.0.0.1:{closed.getsockname()[1]}")
         unreached = failure(made)
     assert isinstance(unreached, UpstreamError) and unreached.why.startswith("the address failed")
+    assert unreached.why.endswith("[source reachable: yes; secret found: yes; shape right: yes; target accepts: no]")
     with says(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
         no_tls = failure(connection(model, key_file, endpoint=f"https://127.0.0.1:{port}"))
     assert no_tls.why.startswith("TLS failed")
