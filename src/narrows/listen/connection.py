@@ -10,11 +10,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-import sys
 from collections.abc import Callable
 from typing import Any, cast
 
-from narrows import processes
 from narrows.core.errors import ProtocolError
 from narrows.core.values import Lease
 from narrows.wire import ahead
@@ -31,17 +29,6 @@ _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER on, for no time: closing discards what is queued and sends RST (socket(7))."""
 
 
-def _process_of(transport: asyncio.BaseTransport) -> str:
-    """Who connected a local socket, by the kernel's word (SO_PEERCRED, unix(7)), and when that process began: by then
-    it cannot have been another with the same pid, as it has yet to send its request."""
-    sock = transport.get_extra_info("socket")
-    if sys.platform != "linux" or sock is None or sock.family != socket.AF_UNIX:
-        return "local"
-    pid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
-    start = processes.stat(pid)[0] if pid > 0 else 0
-    return f"pid:{pid}:{start}" if start else "local"
-
-
 class ClientGone(Exception):
     """The connection ended while something was still expected of it; the text says why, where the gateway knows."""
 
@@ -50,9 +37,9 @@ class ClientConnection(asyncio.Protocol):
     """The listening side's protocol object; one for the life of the socket, also across CONNECT and TLS.
 
     `deadline` (loop time, seconds; 0 is none) is enforced by the listener's sweep: when it passes, the connection
-    is closed. `peer` is `address:port`, or `pid:PID:START` for a process of this machine that the kernel named (`local`
-    where it did not). `tunnel` is the host of an accepted CONNECT, else empty; `tunnel_lease`
-    the session token that opened it. `ended_because` says why the gateway itself ended the connection, if it did.
+    is closed. `peer` is `address:port`, or `pid:PID:START` for a process of this machine that the kernel named, which
+    who accepts sets before (`local` where it did not). `tunnel` is the host of an accepted CONNECT, else empty;
+    `tunnel_lease` the session token that opened it. `ended_because` says why the gateway itself ended the connection, if it did.
     `last` is set when the gateway stops: the request under way is the last one that this connection carries.
 
     A client that closes its sending side while its request runs counts as gone: a half-close cannot be told from a
@@ -106,7 +93,7 @@ class ClientConnection(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=WRITE_AHEAD)
         if self.server_task is None:
             name = transport.get_extra_info("peername")
-            self.peer = f"{name[0]}:{name[1]}" if isinstance(name, tuple) else _process_of(transport)
+            self.peer = f"{name[0]}:{name[1]}" if isinstance(name, tuple) else self.peer or "local"
             self.server_task = self._on_open(self)
 
     def data_received(self, data: bytes) -> None:

@@ -7,12 +7,17 @@ SO_REUSEPORT, so the kernel spreads connections over them and they share nothing
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import select
 import socket
 import ssl
+import struct
 import sys
 from collections.abc import Callable
 from typing import Any
 
+from narrows import processes
 from narrows.core.errors import ConfigError
 from narrows.listen.connection import ClientConnection
 from narrows.tasks import spawn
@@ -57,6 +62,36 @@ def bind_local(port: int, worker: int) -> socket.socket | None:
     return sock
 
 
+SO_PEERPIDFD = 77
+"""Not in Python's `socket`; Linux 6.5 and later."""
+
+
+def process_of(sock: socket.socket) -> str:
+    """Who connected a local socket, by the kernel's word (SO_PEERCRED, unix(7)): `pid:PID:START`; else `local`.
+
+    To be asked when the socket is accepted. The one who connected may hand the socket on and end, and its pid go to a
+    process that knows nothing of it: whether it is still there is asked of the kernel too, where it can tell.
+    """
+    if sys.platform != "linux" or sock.family != socket.AF_UNIX:
+        return "local"
+    pid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+    try:
+        alive = sock.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:
+            return "local"  # it has ended
+        alive = -1
+    start = processes.stat(pid)[0] if pid > 0 else 0
+    if alive >= 0:
+        poll = select.poll()
+        poll.register(alive, select.POLLIN)
+        ended = bool(poll.poll(0))
+        os.close(alive)
+        if ended:
+            return "local"
+    return f"pid:{pid}:{start}" if start else "local"
+
+
 class Listener:
     """Accepts on one socket and keeps the set of live connections.
 
@@ -83,7 +118,7 @@ class Listener:
         self._first_byte_timeout_s = first_byte_timeout_s
         self._handshake_timeout_s = handshake_timeout_s
         self._loop = asyncio.get_running_loop()
-        self._waiting: dict[socket.socket, float] = {}
+        self._waiting: dict[socket.socket, tuple[float, str]] = {}
         self._adopting = 0
         self._draining = False
         self._sweep: asyncio.TimerHandle | None = None
@@ -149,7 +184,8 @@ class Listener:
             if len(self.connections) + len(self._waiting) + self._adopting >= self._max_connections:
                 self._refuse(conn)
                 continue
-            self._waiting[conn] = self._loop.time() + self._first_byte_timeout_s
+            peer = process_of(conn) if conn.family == socket.AF_UNIX else ""
+            self._waiting[conn] = self._loop.time() + self._first_byte_timeout_s, peer
             self._loop.add_reader(conn, self._first_byte, conn)
 
     def _pause(self, error: OSError) -> None:
@@ -176,19 +212,20 @@ class Listener:
         except OSError:
             first = b""
         self._loop.remove_reader(conn)
-        del self._waiting[conn]
+        _, peer = self._waiting.pop(conn)
         if not first:
             conn.close()
             return
         tls = self._tls if first[0] == TLS_HANDSHAKE else None
-        spawn(self._adopt(conn, tls), name="adopt", on_error=self._ignore_handshake_failure)
+        spawn(self._adopt(conn, tls, peer), name="adopt", on_error=self._ignore_handshake_failure)
 
-    async def _adopt(self, conn: socket.socket, tls: ssl.SSLContext | None) -> None:
+    async def _adopt(self, conn: socket.socket, tls: ssl.SSLContext | None, peer: str) -> None:
         scheme = "https" if tls is not None else "http"
 
         def factory() -> ClientConnection:
             client = ClientConnection(self._loop, self._max_head, self._opened, self._closed, scheme)
             client.deadline = self._loop.time() + self._first_byte_timeout_s
+            client.peer = peer
             return client
 
         kwargs: dict[str, Any] = {"ssl": tls, "ssl_handshake_timeout": self._handshake_timeout_s} if tls else {}
@@ -215,7 +252,7 @@ class Listener:
 
     def _enforce(self) -> None:
         now = self._loop.time()
-        for sock, deadline in list(self._waiting.items()):
+        for sock, (deadline, _) in list(self._waiting.items()):
             if now > deadline:
                 self._drop_waiting(sock)
         for client in list(self.connections):

@@ -6,13 +6,15 @@ import asyncio
 import errno
 import os
 import socket
+import subprocess
+import sys
 
 import pytest
 from tests.kit import Conn, Received, World, plain, scenario
 
 from narrows import processes
 from narrows.core.errors import ConfigError
-from narrows.listen.server import bind, bind_local
+from narrows.listen.server import bind, bind_local, process_of
 from narrows.path import Limits
 
 
@@ -155,3 +157,34 @@ async def test_a_local_client_is_named_by_the_kernel(w: World) -> None:
     assert answer.status == 403
     start = processes.stat(os.getpid())[0]
     assert (await w.only()).facts["client"] == f"pid:{os.getpid()}:{start}"
+
+
+_HANDS_ON = """
+import os, socket, sys
+held = socket.socket(socket.AF_UNIX)
+held.connect(chr(0) + sys.argv[1])
+if not os.fork():
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux names who connects")
+def test_a_process_that_hands_its_connection_on_and_ends_lends_its_name_to_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"\0narrows-test-{os.getpid()}")
+        listening.listen()
+        name = f"narrows-test-{os.getpid()}"
+        with subprocess.Popen([sys.executable, "-c", _HANDS_ON, name], stdin=subprocess.PIPE) as first:
+            accepted, _ = listening.accept()
+            with accepted:
+                first.wait()
+                assert process_of(accepted) == "local"
+                monkeypatch.setattr(processes, "stat", lambda pid: (77, 1))  # another process has the pid now
+                try:
+                    accepted.getsockopt(socket.SOL_SOCKET, 77)
+                except OSError as error:
+                    if error.errno == errno.ENOPROTOOPT:
+                        pytest.skip("this kernel cannot say whether who connected is still there")
+                assert process_of(accepted) == "local"
