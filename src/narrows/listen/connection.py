@@ -39,8 +39,8 @@ class ClientConnection(asyncio.Protocol):
     `deadline` (loop time, seconds; 0 is none) is enforced by the listener's sweep: when it passes, the connection
     is closed. `peer` is `address:port`, or `pid:PID:START` for a process of this machine that the kernel named, which
     who accepts sets before (`local` where it did not). `tunnel` is the host of an accepted CONNECT, else empty;
-    `tunnel_lease` the session token that opened it. `ended_because` says why the gateway itself ended the connection, if it did.
-    `last` is set when the gateway stops: the request under way is the last one that this connection carries.
+    `tunnel_lease` the session token that opened it. `ended_because` says why the gateway itself ended the connection,
+    if it did. `last` is set when the gateway stops: the request under way is the last one that this connection carries.
 
     A client that closes its sending side while its request runs counts as gone: a half-close cannot be told from a
     client that died, and going on would let the target work for nobody (nginx and Go's proxy read it the same way).
