@@ -68,9 +68,10 @@ def process(known: Known, x: Exchange) -> Iterator[Link]:
     """A minted lease came of the tool call whose command a process of its tree runs.
 
     Reported where the command's whole text stands in the arguments of such a process and the lease was minted between
-    the answer that called for it and the request that carries its result; the last such call, if it is the only one
-    that was surely running. Otherwise inferred: a part of the text, a command whose result had been told already (it
-    may run in the background), several equal commands at once, or time alone.
+    the answer that called for it and the request that carries its result (where a WebSocket carried both: before it
+    ended); the last such call, if it is the only one that was surely running. Otherwise inferred: a part of the text, a
+    command whose result had been told already (it may run in the background), several equal commands at once, or time
+    alone.
     """
     if not x.minted:
         return

@@ -130,9 +130,13 @@ class Known:
                 yield Command(text, node, item.id, x.answered_ns or x.started_ns, self._until(x, item))
 
     def _until(self, x: Exchange, item: Item) -> int:
-        """When the result of a command was told; 0 if it never was, or cannot be known."""
+        """When the result of a command was told, at the latest; 0 if it never was, or cannot be known.
+
+        A WebSocket carries a call and its result in one exchange: then all that is known is when that ended.
+        """
         if item.id:
-            told = [self.exchange(node).started_ns for node in self.results.get(item.id, ())]
+            tellers = [self.exchange(node) for node in self.results.get(item.id, ())]
+            told = [y.ended_ns if y.id == x.id else y.started_ns for y in tellers]
             return min((at for at in told if at >= x.started_ns), default=0)
         if x.is_model:
             after = self.following(x)

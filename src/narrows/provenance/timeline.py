@@ -30,13 +30,18 @@ class Entry:
 
 
 def timeline(exchanges: Iterable[Exchange]) -> list[Entry]:
-    """Entries in the order of time: items asked at an exchange's start, items answered at its end."""
+    """Entries in the order of time: items asked at an exchange's start, items answered at its end.
+
+    A WebSocket carries many questions and answers in one exchange, and of those between no time is known: they stand
+    at its start, in their order, and the last answer at its end.
+    """
     entries: list[Entry] = []
     for x in exchanges:
         if not x.items or x.kind not in ("llm.message", "agent.event"):
             entries.append(Entry(x.id, x, "process" if x.minted else "call", x.started_ns))
+        last = max((n for n, item in enumerate(x.items) if item.said_by != _AT_END), default=-1)
         for n, item in enumerate(x.items):
-            at = x.ended_ns if item.said_by == _AT_END and x.ended_ns else x.started_ns
+            at = x.ended_ns if n > last and x.ended_ns else x.started_ns
             entries.append(Entry(node_of(x.id, n), x, item.type, at, item))
     entries.sort(key=lambda entry: entry.time_ns)
     _merge(entries)

@@ -86,6 +86,26 @@ def test_a_lease_outside_of_the_calls_time_is_inferred() -> None:
     assert links(early, "l") == []
 
 
+def test_a_call_and_its_result_on_one_websocket_are_bounded_by_its_end() -> None:
+    """Codex's conversations: all of it is one exchange, whose end is the latest that a result can have come."""
+    command = "aws s3 ls s3://b"
+    turns = [asked("prompt", "p"), said("tool_call", "", "t1", "exec_command", {"cmd": command}),
+             asked("tool_result", "ok", "t1"), said("answer", "done")]  # fmt: skip
+    lease = minted("l", 0.9, "L", ["bash", "-lc", command])
+    assert links([model("m", 0, *turns), lease], "l") == [("m#1", "process tree", Evidence.REPORTED)]
+    late = minted("l", 1.5, "L", ["bash", "-lc", command])
+    assert links([model("m", 0, *turns), late], "l") == [("m#1", "process tree", Evidence.INFERRED)]
+    twice = [
+        *turns[:3],
+        said("tool_call", "", "t2", "exec_command", {"cmd": command}),
+        asked("tool_result", "ok", "t2"),
+    ]
+    found = links([model("m", 0, *twice), lease], "l")
+    assert sorted(found) == [(f"m#{n}", "process tree", Evidence.INFERRED) for n in (1, 3)], (
+        "which of them is not known"
+    )
+
+
 def test_equal_calls_at_the_same_time_cannot_be_told_apart() -> None:
     command = "aws s3 ls s3://b"
     two = model(

@@ -46,3 +46,11 @@ def test_a_result_that_is_an_error_to_any_is_one() -> None:
 def test_answers_stand_at_their_end_and_calls_at_their_start() -> None:
     talk = [model("m", 0, asked("prompt", "p"), said("answer", "a")), call("c", 0.5, "GetObject")]
     assert [entry.node for entry in timeline(talk)] == ["m#0", "c", "m#1"]
+
+
+def test_a_conversation_on_one_websocket_stands_in_its_order() -> None:
+    """Only its last answer is known to come at its end."""
+    said_there = [asked("prompt", "p"), said("tool_call", "", "t1", "exec_command", {"cmd": "aws s3 ls"}),
+                  asked("tool_result", "ok", "t1"), said("answer", "done")]  # fmt: skip
+    talk = [model("m", 0, *said_there), call("c", 0.5, "ListBuckets")]
+    assert [entry.node for entry in timeline(talk)] == ["m#0", "m#1", "m#2", "c", "m#3"]
