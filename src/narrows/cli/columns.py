@@ -14,7 +14,9 @@ def call_of(row: Row) -> str:
     """What an exchange did, in a few words: `s3 DeleteObject`, or the method and target of plain HTTP."""
     if row.get("service") and row.get("operation"):
         return f"{row['service']} {row['operation']}"
-    return f"{row.get('method', '')} {row.get('host', '')}{row.get('target', '')}".strip() or str(row.get("kind", ""))
+    host, target = str(row.get("host", "")), str(row.get("target", ""))
+    where = target if target == host else host + target  # of CONNECT the target is the host
+    return f"{row.get('method', '')} {where}".strip() or str(row.get("kind", ""))
 
 
 def resource_of(row: Row) -> str:
