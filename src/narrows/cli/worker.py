@@ -87,7 +87,7 @@ class Worker:
         events = EventsHandler(
             self._directory,
             leases,
-            mask=lambda raw: detector().mask(masking.mask(raw))[0],
+            mask=lambda raw: masking.mask(detector().mask(raw)[0]),  # first the detector, which sees the whole
             scan=lambda raw: in_body(raw, detector()),
             processes=processes.peer,
         )

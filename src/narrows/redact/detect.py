@@ -73,7 +73,8 @@ class Detector:
         """
         every: list[Match] = []
         for _ in range(ROUNDS):
-            found = _merged(self._leases.find(data), self.scan(data))
+            # Both, also where they overlap: what begins like a lease must not keep what follows it from being masked.
+            found = [*self._leases.find(data), *self.scan(data)]
             if not found:
                 break
             masked = bytearray(data)
@@ -158,7 +159,7 @@ def _merged(first: Iterable[Match], then: Iterable[Match]) -> list[Match]:
 
 
 def _joined(found: list[Match]) -> list[Match]:
-    """Matches of several rounds in order; where a later one overlaps, one that reaches over both."""
+    """Matches in order; where a later one overlaps, one that reaches over both."""
     out: list[Match] = []
     for one in sorted(found, key=lambda it: it.start):
         if out and one.start < out[-1].end:

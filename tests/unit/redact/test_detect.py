@@ -215,6 +215,12 @@ def test_any_text_is_masked_to_its_length_and_then_has_nothing_left(parts: list[
     assert all(set(masked[one.start : one.end]) == {42} for one in scanned)
 
 
+def test_what_begins_like_a_lease_does_not_hide_the_key_behind_it() -> None:
+    key = next(secret for kind, _, secret in CASES if kind == "private-key").encode()
+    masked, found = DETECTOR.mask(b"nrw1." + key)
+    assert set(masked) == {42} and [one.kind for one in found] == ["narrows-lease"]
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.binary())
 def test_any_bytes_are_taken(data: bytes) -> None:
