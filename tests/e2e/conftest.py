@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from tests.gateway import BIN, REGION, UPSTREAM_KEY, UPSTREAM_SECRET, Gateway, Ran, gateway, until
+from tests.kit.stories import PROVIDERS, Stage, stage
 
 CLIENTS = Path(__file__).parent / "clients"
 FORMS = {"endpoint": (), "proxy": ("--no-endpoint",)}
@@ -57,6 +58,13 @@ def narrows(moto: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gat
     """The gateway, with one connection: `demo`."""
     with gateway(tmp_path_factory.mktemp("gateway")) as found:
         found.connect("demo", moto)
+        yield found
+
+
+@pytest.fixture(scope="session")
+def on(moto: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A gateway with AWS and a scripted model of each provider behind it."""
+    with stage(tmp_path_factory.mktemp("stage"), moto, *PROVIDERS) as found:
         yield found
 
 
