@@ -7,7 +7,7 @@ BIN := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
 
-.PHONY: help setup demo up down test test-deep check format bench compile clean
+.PHONY: help setup demo up down test test-agents test-deep check format bench compile clean
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -40,8 +40,11 @@ up: setup ## start the gateway and leave it running
 down: setup ## stop it
 	@$(BIN)/narrows down
 
-test: setup ## the whole suite
+test: setup .venv-agent/.stamp ## the whole suite
 	@$(BIN)/python -m pytest
+
+test-agents: setup ## Claude Code, Codex and opencode through the gateway; downloads them (1 GB, needs npm)
+	@NARROWS_TEST_AGENTS=install $(BIN)/python -m pytest --timeout 900 -m agents
 
 test-deep: setup ## longer fuzzing, soaks and fault runs
 	@NARROWS_TEST_DEEP=1 $(BIN)/python -m pytest --timeout 3600 -m "deep or not deep"
