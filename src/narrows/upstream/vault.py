@@ -216,8 +216,8 @@ def request(source: CredentialSource, method: str, path: str, body: dict[str, An
             conn = http.client.HTTPConnection(host, parts.port or 80, timeout=TIMEOUT_S)
         try:
             conn.request(method, "/v1/" + quote(path, safe="/@:+=,.~-_"), payload, headers)
-            answer = conn.getresponse()
-            status, raw = answer.status, answer.read(MAX_ANSWER + 1)
+            with conn.getresponse() as answer:
+                status, raw = answer.status, answer.read(MAX_ANSWER + 1)
         finally:
             conn.close()
     except ssl.SSLCertVerificationError as error:
