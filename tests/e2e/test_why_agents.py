@@ -1,7 +1,7 @@
 """Claude Code, Codex and opencode, as they are, through `narrows run`: from an AWS call back to the prompt.
 
-`make test-agents` installs them from `agents/package-lock.json` into a cache outside the tree; otherwise these tests
-run where that was done before. Each gets a home of its own, and its model is a script.
+Only `make test-agents` runs them, and installs them first from `agents/package-lock.json` into a cache outside the tree.
+Each gets a home of its own, and its model is a script.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ PROMPT = "Make a bucket for the exports."
 
 @pytest.fixture(scope="session")
 def programs() -> Path:
-    """The folder with the agents' programs; skipped where they are not installed and were not asked for."""
+    """The folder with the agents' programs, installed at first; skipped where they were not asked for."""
+    if os.environ.get("NARROWS_TEST_AGENTS") != "install":
+        pytest.skip("a gigabyte of agents is asked for by `make test-agents` only")
     lock = (HERE / "package-lock.json").read_bytes()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "narrows-tests" / f"agents-{hashlib.sha256(lock).hexdigest()[:16]}"
     if not (folder / "installed").exists():
-        if os.environ.get("NARROWS_TEST_AGENTS") != "install":
-            pytest.skip("Claude Code, Codex and opencode are not installed; `make test-agents` does that")
         if not shutil.which("npm"):
             pytest.fail("npm is not installed: Node 18 or newer has it")
         folder.mkdir(parents=True, exist_ok=True)
