@@ -35,6 +35,7 @@ from narrows.transfer.upgrade import Switched, asking
 from narrows.transfer.upload import Upload
 from narrows.upstream.credentials import CredentialProvider
 from narrows.upstream.http import Origin, Pool, UpstreamConnection
+from narrows.wire import scrub
 from narrows.wire.http1 import NO_BODY, SWITCHING, RequestHead, ResponseHead
 
 LOOKED_THROUGH = frozenset({"agent.event", "llm.message"})
@@ -412,8 +413,10 @@ class Exchange(ExchangeState):
                     conn.deadline = 0.0
                 return event
             if event.status != 100 and self.head is not None and self.head.minor == 1:
-                self.record.response(event.raw)
-                self.client.write(event.raw)
+                assert self.handler is not None and self.out is not None
+                secrets = self.handler.secrets(self.out)
+                self.record.response(scrub.secrets(scrub.head(event.raw, event.lines, event.shape), secrets))
+                self.client.write(scrub.secrets(event.raw, secrets))
                 if self.client.write_paused:
                     self.client.deadline = self.gateway.loop.time() + self.gateway.limits.body_stall_s
                     await self.client.drain()
@@ -451,7 +454,7 @@ class Exchange(ExchangeState):
         assert conn is not None and request is not None and out is not None and handler is not None
         whole_upload = self.upload is None or self.upload.done
         keep = request.keep_alive and whole_upload and not self.client.ended and not self.client.last
-        secrets = handler.secrets(out) if head.status >= 300 and head.status != 304 else ()
+        secrets = handler.secrets(out)
         answer = Answer(self.client, conn, request, head, self.record, self.gateway, secrets, keep)
         self.answer = answer
         if not answer.at_hand():

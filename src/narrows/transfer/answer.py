@@ -37,8 +37,8 @@ class Answer:
     `started` is True once bytes of it have gone to the client; `delimited` when its end does not depend on the
     target closing; `keep` when the client's connection can carry another request afterwards.
 
-    Where `secrets` are given (an error, a redirect), they are masked in the head, and the body is held whole to be
-    masked too: it must not be cut where a secret lies (P3).
+    `secrets` are masked in heads and trailers. Of an error or a redirect the body is held whole to be masked too: it
+    must not be cut where a secret lies (P3).
     """
 
     __slots__ = (
@@ -63,7 +63,7 @@ class Answer:
         self._record = record
         self._gateway = gateway
         self._secrets = secrets
-        self._mask = head.framing != NO_BODY and bool(secrets)
+        self._mask = head.framing != NO_BODY and bool(secrets) and head.status >= 300
         self._coding = (head.get(b"content-encoding") or b"").strip().lower() if self._mask else b""
         # Without chunks for a client of HTTP/1.0, and for an answer that is looked through for secrets: a chunk
         # boundary must not hide one.
@@ -163,9 +163,10 @@ class Answer:
 
     def _take_end(self, end: End) -> None:
         if end.raw:
-            self._raw.append(end.raw)
+            raw = self._clean(end.raw)
+            self._raw.append(raw)
             if not self._dechunk:
-                self._out.append(end.raw)
+                self._out.append(raw)
 
     async def _flush(self) -> None:
         """Record what has come, then pass it on; wait for a slow client and for the recorder."""
@@ -224,7 +225,10 @@ class Answer:
         sent = self._clean(self._client_head(-1 if framed else len(clean), decoded=found and bool(self._coding)))
         raw, self._raw, self._out = self._raw, [], []
         self.started = True
-        return (b"".join(raw[:1]) + clean if found else b"".join(raw)), sent + clean
+        whole = b"".join(raw)
+        if found or scrub.secrets(whole, self._secrets) is not whole:  # also beside the body: in what chunks carry
+            whole = b"".join(raw[:1]) + clean
+        return whole, sent + clean
 
 
 def _decoded(body: bytes, coding: bytes) -> bytes:

@@ -7,12 +7,10 @@ an `llm` connection). In both the client's key is a lease of the gateway. Bodies
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Protocol
 from urllib.parse import quote, urlsplit
-
-import orjson
 
 from narrows.core.errors import Refusal
 from narrows.core.providers import ENDPOINT_PREFIX, PROVIDERS, upstream_path
@@ -33,7 +31,15 @@ MAX_SCANNED = 16 * 1024 * 1024
 
 _PREFIX = ENDPOINT_PREFIX.encode("ascii")
 _NAME = re.compile(rb"/llm/([a-z0-9][a-z0-9-]{0,62})(?=[/?]|$)")
-_DOTS = re.compile(rb"(?i)/(?:\.|%2e){1,2}(?:/|$)")
+_DOTS = re.compile(rb"(?i)(?:/|%(?:25)*(?:2f|5c))(?:\.|%(?:25)*2e){1,2}(?:/|%(?:25)*(?:2f|5c|3b)|;|$)")
+"""Dot segments in every spelling that some server undoes: escaped, escaped again, behind an escaped slash, with `;`."""
+
+
+_ESCAPE = re.compile(rb"\\(?:u([0-9A-Fa-f]{4})|([^u]))", re.DOTALL)
+_SHORT = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
+"""Escapes of JSON (RFC 8259 section 7); behind any other letter's backslash, the letter."""
+_NESTED = 3
+"""How deep a JSON text within a JSON text is looked into."""
 
 
 class Keys(Protocol):
@@ -243,8 +249,7 @@ class LlmHandler:
                 code="secret_unchecked",
                 status=400,
             )
-        # As the bytes stand, and as a reader of the JSON reads them: an escape must not hide a part of a secret.
-        found = self._scan(body) + self._scan(_texts(body)) if body else []
+        found = next((found for text in _readings(body) if (found := self._scan(text))), None)
         if found:
             kinds = ", ".join(dict.fromkeys(finding.kind for finding in found))
             raise Refusal(
@@ -325,24 +330,29 @@ def _signed(call: Call) -> bool:
         return True  # signed badly: for the handler of AWS to refuse
 
 
-def _texts(body: bytes) -> bytes:
-    """Every string of a JSON body, a line each; empty for a body that has no escapes, or is no JSON."""
-    if b"\\" not in body:
-        return b""
-    try:
-        left = [orjson.loads(body)]
-    except ValueError:
-        return b""
-    found: list[str] = []
-    while left:
-        value = left.pop()
-        if isinstance(value, str):
-            found.append(value)
-        elif isinstance(value, dict):
-            left += [*value.values(), *value]
-        elif isinstance(value, list):
-            left += value
-    return "\n".join(found).encode("utf-8", "surrogatepass")
+def _readings(body: bytes) -> Iterator[bytes]:
+    """The body as it stands, and as readers of it come to read it: without the zeros of UTF-16 and UTF-32, and with the
+    escapes of JSON undone, also of JSON within JSON within JSON.
+
+    Escapes are undone wherever they stand: a body need not be JSON to the letter for its reader to understand it, and a
+    file that is sent along has lines of JSON, or parts.
+    """
+    yield body
+    if b"\0" in body:
+        body = body.replace(b"\0", b"")
+        yield body
+    for _ in range(_NESTED):
+        if b"\\" not in body:
+            return
+        body = _ESCAPE.sub(_unescaped, body)
+        yield body
+
+
+def _unescaped(match: re.Match[bytes]) -> bytes:
+    code = match[1]
+    if code is None:
+        return _SHORT.get(match[2], match[2])
+    return chr(int(code, 16)).encode("utf-8", "surrogatepass")
 
 
 @lru_cache(maxsize=1024)

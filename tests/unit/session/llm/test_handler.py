@@ -262,7 +262,20 @@ async def test_the_base_path_of_an_endpoint_is_put_in_front(
     assert lines_of(w.origin.ledger[0])[0] == f"POST {sent} HTTP/1.1"
 
 
-@pytest.mark.parametrize("path", ["/../x", "/v1/%2e%2E/x", "/v1/./x", "/.."])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../x",
+        "/v1/%2e%2E/x",
+        "/v1/./x",
+        "/..",
+        "/..%2fx",
+        "/v1/%2E%2e%5Cx",
+        "/..;/x",
+        "/a%2f..%2F..%2fx",
+        "/%252e%252e/x",
+    ],
+)
 @scenario()
 async def test_a_path_does_not_leave_the_connections_own(w: World, path: str) -> None:
     register(w, endpoint=f"http://127.0.0.1:{w.origin.port}/base")
@@ -377,6 +390,31 @@ async def test_a_secret_does_not_reach_the_provider_where_it_is_blocked(w: World
     assert len(w.origin.ledger) == 1
 
 
+HALF = rb'"AK\u0049AIOSFODNN7EXAMPLE"'
+UNUSUAL = {
+    "no pair": rb'{"a": "\ud800", "b": ' + HALF + b"}",
+    "a comma more": b"[" + HALF + b",]",
+    "not a number": b"[NaN, " + HALF + b"]",
+    "lines": b"{}\n[" + HALF + b"]",
+    "a file": b"--b\r\nContent-Disposition: form-data\r\n\r\n" + HALF + b"\r\n--b--",
+    "no UTF-8": b'["\xff", ' + HALF + b"]",
+    "deep": b"[" * 3000 + HALF + b"]" * 3000,
+    "in a text": json.dumps([json.dumps([HALF.decode()])]).encode(),
+    "UTF-16": json.dumps(["AKIAIOSFODNN7EXAMPLE"]).encode("utf-16"),
+    "UTF-32": json.dumps(["AKIAIOSFODNN7EXAMPLE"]).encode("utf-32-le"),
+}
+
+
+@pytest.mark.parametrize("body", list(UNUSUAL.values()), ids=list(UNUSUAL))
+@scenario()
+async def test_a_body_that_is_no_plain_json_hides_no_secret_either(w: World, body: bytes) -> None:
+    _blocking(w)
+    client = await w.client()
+    got = await client.ask(post("/llm/model/v1/files", f"x-api-key: {lease_of(w).session_token}", body=body), b"POST")
+    assert got.status == 400 and b"[secret_found]" in got.body
+    assert not w.origin.ledger
+
+
 @scenario()
 async def test_what_cannot_be_looked_through_is_refused_where_secrets_are_blocked(w: World) -> None:
     _blocking(w)
@@ -454,3 +492,42 @@ async def test_the_responses_api_becomes_a_websocket_with_the_real_key(w: World,
     (found,) = await w.ended(1)
     assert (found.facts["operation"], found.facts["protocol"]) == ("responses", "openai-responses")
     assert not w.leaks(key.encode(), *w.secrets())
+
+
+@pytest.mark.parametrize("status", [200, 304])
+@scenario()
+async def test_the_real_key_comes_back_in_no_head_and_no_trailer(w: World, status: int) -> None:
+    async def script(conn: Conn, received: Received) -> None:
+        await conn.body(received)
+        key = REAL_KEY.encode()
+        await conn.write(b"HTTP/1.1 103 Early Hints\r\nLink: <" + key + b">\r\n\r\n")
+        await conn.write(b"HTTP/1.1 %d Yes\r\nX-Key: " % status + key + b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+        if status == 200:
+            await conn.write(b"2\r\n{}\r\n0\r\nX-Trailer: " + key + b"\r\n\r\n")
+
+    register(w)
+    w.origin.script = script
+    client = await w.client()
+    client.send(post("/llm/model/v1/messages", f"x-api-key: {lease_of(w).session_token}"))
+    while f"HTTP/1.1 {status}".encode() not in client.received or not client.received.endswith(b"\r\n\r\n"):
+        assert await client.read()
+    assert b"X-Key: ***" in client.received and b"Link: <***" in client.received
+    assert (b"X-Trailer: ***" in client.received) == (status == 200)
+    await w.only()
+    assert not w.leaks(*w.secrets())
+
+
+@scenario()
+async def test_the_real_key_rests_in_no_chunk_of_an_error(w: World) -> None:
+    async def script(conn: Conn, received: Received) -> None:
+        await conn.body(received)
+        head = b"HTTP/1.1 400 No\r\nTransfer-Encoding: chunked\r\n\r\n"
+        await conn.write(head + b'2;as="' + REAL_KEY.encode() + b'"\r\n{}\r\n0\r\n\r\n')
+
+    register(w)
+    w.origin.script = script
+    client = await w.client()
+    got = await client.ask(post("/llm/model/v1/messages", f"x-api-key: {lease_of(w).session_token}"), b"POST")
+    assert (got.status, got.body) == (400, b"{}")
+    await w.only()
+    assert not w.leaks(*w.secrets())
