@@ -1,7 +1,7 @@
 """Claude Code, Codex and opencode, as they are, through `narrows run`: from an AWS call back to the prompt.
 
-Only `make test-agents` runs them, and installs them first from `agents/package-lock.json` into a cache outside the tree.
-Each gets a home of its own, and its model is a script.
+Only `make test-agents` runs them, and installs them first from `agents/package-lock.json` into a cache outside the
+tree. Each gets a home of its own, and its model is a script.
 """
 
 from __future__ import annotations
