@@ -8,8 +8,9 @@ import typer
 import typer.main
 
 from narrows import __version__
-from narrows.cli import connection, doctor, identity, sessions, show, up, verify, why
+from narrows.cli import connection, credential, doctor, identity, sessions, show, up, verify, why
 from narrows.cli.api_key import api_key
+from narrows.cli.apply import apply
 from narrows.cli.connect import connect
 from narrows.cli.hook_command import hook
 from narrows.cli.run import run as run_command
@@ -43,10 +44,12 @@ _PROGRAMS = "What agents and AWS clients run by themselves"
 
 app.command("up", rich_help_panel=_GATEWAY)(up.up)
 app.command("down", rich_help_panel=_GATEWAY)(up.down)
+app.command("apply", rich_help_panel=_WORK)(apply)
 app.command("doctor", rich_help_panel=_GATEWAY)(doctor.doctor)
 app.command("run", context_settings={"allow_interspersed_args": False}, rich_help_panel=_WORK)(run_command)
 app.command("connect", rich_help_panel=_WORK)(connect)
 app.add_typer(connection.app, name="connection", rich_help_panel=_WORK)
+app.add_typer(credential.app, name="credential", rich_help_panel=_WORK)
 app.command("lease", rich_help_panel=_WORK)(identity.lease)
 session.command("kill")(identity.kill)
 app.add_typer(session, name="session", rich_help_panel=_WORK)

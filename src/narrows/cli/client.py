@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -59,17 +60,20 @@ class Client:
         """GET; query values that are None are left out. Returns the decoded JSON."""
         return self._json("GET", path, query=query)
 
-    def post(self, path: str, body: object = None) -> Any:
-        """POST a JSON body. Returns the decoded JSON, or None when the answer is empty."""
-        return self._json("POST", path, body=body if body is not None else {})
+    def post(self, path: str, body: object = None, *, key: str = "") -> Any:
+        """POST a JSON body. Returns the decoded JSON, or None when the answer is empty.
 
-    def put(self, path: str, body: object) -> Any:
-        """PUT a JSON body."""
-        return self._json("PUT", path, body=body)
+        `key` is an Idempotency-Key: with one, a creation whose answer was lost may be sent again.
+        """
+        return self._json("POST", path, body=body if body is not None else {}, headers={"Idempotency-Key": key})
 
-    def delete(self, path: str) -> Any:
-        """DELETE."""
-        return self._json("DELETE", path)
+    def put(self, path: str, body: object, *, etag: str = "") -> Any:
+        """PUT a JSON body; with `etag`, only if the thing still is as that tag says."""
+        return self._json("PUT", path, body=body, headers={"If-Match": etag})
+
+    def delete(self, path: str, *, etag: str = "") -> Any:
+        """DELETE; `etag` is as for `put`."""
+        return self._json("DELETE", path, headers={"If-Match": etag})
 
     def probe(self, path: str) -> None:
         """GET a health probe, which is beside the API. Raises ApiError with the reason if it says no."""
@@ -111,8 +115,16 @@ class Client:
             self._connection.close()
             self._connection = None
 
-    def _json(self, method: str, path: str, *, query: Mapping[str, object] | None = None, body: object = None) -> Any:
-        response = self._send(method, path, query or {}, body)
+    def _json(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, object] | None = None,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        response = self._send(method, path, query or {}, body, more=headers or {})
         try:
             raw = response.read(MAX_ANSWER)
         except (OSError, http.client.HTTPException) as error:
@@ -132,13 +144,21 @@ class Client:
             ) from error
 
     def _send(
-        self, method: str, path: str, query: Mapping[str, object], body: object, *, prefix: str = PREFIX
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, object],
+        body: object,
+        *,
+        prefix: str = PREFIX,
+        more: Mapping[str, str] = MappingProxyType({}),
     ) -> http.client.HTTPResponse:
         target = prefix + path
         given = {k: _query_text(v) for k, v in query.items() if v is not None}
         if given:
             target += "?" + urlencode(given)
         headers = {"Authorization": f"Bearer {self.local.token}", "Accept": "application/json"}
+        headers |= {name: value for name, value in more.items() if value}
         payload = None
         if body is not None:
             payload = json.dumps(body).encode()
@@ -157,7 +177,8 @@ class Client:
             except (OSError, http.client.HTTPException) as error:
                 self.close()
                 # A kept connection that was closed meanwhile: once more, and only what is safe to do twice.
-                if attempt == 1 and not fresh and method == "GET" and not isinstance(error, TimeoutError):
+                again = method == "GET" or "Idempotency-Key" in headers
+                if attempt == 1 and not fresh and again and not isinstance(error, TimeoutError):
                     continue
                 raise self._unreachable(error) from error
         raise AssertionError("not reached")

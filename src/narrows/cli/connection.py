@@ -9,10 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
+from narrows.cli import connection_source
 from narrows.cli.client import segment
 from narrows.cli.context import ConfigOption, DataOption, JsonOption, client, client_of, settings
 from narrows.cli.render import Column, emit_json, print_table, safe
-from narrows.core.errors import ConfigError
+from narrows.core.errors import ConfigError, NotFound
 
 app = typer.Typer(help="The targets: AWS accounts, model APIs, hosts.", no_args_is_help=True)
 
@@ -93,6 +94,14 @@ def add(
             "VARIABLE", "Variable of the gateway's environment that holds an llm connection's API key.", "--api-key-env"
         ),
     ] = "",
+    sealed: Annotated[str, _text("NAME", "Credential of the gateway's own encrypted store.", "--sealed")] = "",
+    secrets_manager: Annotated[
+        str, _text("SECRET", "Name or ARN of a secret in AWS Secrets Manager.", "--secrets-manager")
+    ] = "",
+    source: Annotated[
+        list[str] | None,
+        _text("FIELD=VALUE", "Any other field of the credential source; repeatable.", "--credential"),
+    ] = None,
     on_secret: Annotated[
         SecretName | None,
         typer.Option(
@@ -127,7 +136,11 @@ def add(
 ) -> None:
     """Register a target. It names where the credential comes from, and never holds one."""
     found = settings(data, config)
-    key = api_key(api_key_file, api_key_env)
+    key = api_key(api_key_file, api_key_env) or connection_source.stored(
+        sealed, secrets_manager, source or [], region, role_arn
+    )
+    if key and (source or sealed or secrets_manager) and (api_key_file or api_key_env):
+        raise ConfigError("The connection was not added", "its options name two credential sources", "name one")
     body = {
         "name": name,
         "kind": kind.value,
@@ -204,7 +217,7 @@ def credential(*, known: bool, **given: str) -> dict[str, str]:
 
 def _source(row: Mapping[str, Any]) -> str:
     source = row["credential"]
-    names = ("role_arn", "path", "variable", "prefix", "profile")
+    names = ("role_arn", "path", "variable", "prefix", "secret_name", "profile")
     return f"{source['kind']} {next((source[name] for name in names if source.get(name)), '')}".rstrip()
 
 
@@ -247,6 +260,29 @@ def show(name: Name, json: JsonOption = False, data: DataOption = None, config: 
         else:
             shown = ", ".join(map(str, value)) if isinstance(value, list) else value
             print(f"{key + ':':26}{safe(shown)}")
+
+
+@app.command("export")
+def export(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Names of connections; none: all.")
+    ] = None,
+    json: JsonOption = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Write targets in the form that `narrows apply -f` reads. No credential is in it."""
+    from narrows.cli import apply_file
+
+    rows = {row["name"]: row for row in client(data, config).pages("/connections")}
+    missing = [name for name in names or [] if name not in rows]
+    if missing:
+        raise NotFound(f"There is no connection {missing[0]!r}", "", "narrows connection list shows those there are")
+    chosen = [rows[name] for name in dict.fromkeys(names or rows)]
+    if json:
+        emit_json({"connections": [apply_file.short(row) for row in chosen]})
+    else:
+        print(apply_file.dump(chosen), end="")
 
 
 @app.command("remove")

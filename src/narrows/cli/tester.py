@@ -62,8 +62,8 @@ class ConnectionTester:
             try:
                 told = await self._target(connection, found)
             except UpstreamError as error:
-                why = _at_step(error.why, len(STEPS) - 1)
-                raise UpstreamError(error.what, why, error.hint, phase=error.phase, status=error.status) from None
+                error.why = _at_step(error.why, len(STEPS) - 1)
+                raise
             finally:
                 await self._credentials.give_back(lease, connection)
         finally:

@@ -16,7 +16,7 @@ from narrows.core.values import Connection, CredentialSource
 from narrows.upstream.sources_shape import Loaded, SourceFailed, Step, parse
 from narrows.wire.sigv4 import Credentials
 
-_CODES: dict[str, tuple[Step, str]] = {
+_MEANINGS: dict[str, tuple[Step, str]] = {
     "ResourceNotFoundException": ("secret", "check secret_name and region; a secret without a value is not found too"),
     "AccessDeniedException": (
         "secret",
@@ -50,7 +50,7 @@ def load(source: CredentialSource, connection: Connection, reader: Credentials) 
             text = bytes(answer.get("SecretBinary", b"")).decode("utf-8", "replace")
     except ClientError as error:
         code = re.sub(r"[^A-Za-z0-9._:-]", "", str(error.response.get("Error", {}).get("Code", "")))[:64]
-        step, hint = _CODES.get(code, ("source", "see the error codes of GetSecretValue"))
+        step, hint = _MEANINGS.get(code, ("source", "see the error codes of GetSecretValue"))
         failure = SourceFailed(what, f"Secrets Manager answered {code or 'no error code'}", hint, step=step)
     # botocore's parser trips over what is not an answer of AWS (a captive portal's page) in several ways.
     except (BotoCoreError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from narrows.manage.errors import PreconditionError
+
 from .conftest import World
 
 URL = "/api/v1/connections"
@@ -92,3 +94,58 @@ def test_wrong_requests_are_told_why_and_leave_no_record(
     assert set(problem) == {"type", "title", "detail", "hint", "code", "status"} and problem["status"] == status
     assert problem["title"] and "hunter2" not in answer.text
     assert world.events == [] and names(world) == ["prod"]
+
+
+def test_two_administrators_do_not_overwrite_each_other(world: World) -> None:
+    tag = world.client.post(URL, json={"name": "prod"}).headers["etag"]
+    assert world.client.get(f"{URL}/prod").headers["etag"] == tag
+    first = world.client.put(f"{URL}/prod", json={"name": "prod", "region": "eu-west-1"}, headers={"If-Match": tag})
+    assert first.status_code == 200 and first.headers["etag"] != tag
+    world.events.clear()
+    for method, body in (("PUT", {"name": "prod", "region": "us-east-1"}), ("DELETE", None)):
+        late = world.client.request(method, f"{URL}/prod", json=body, headers={"If-Match": tag})
+        assert late.status_code == 412 and late.json()["code"] == "precondition_failed"
+    weak = world.client.delete(f"{URL}/prod", headers={"If-Match": f"W/{first.headers['etag']}"})
+    assert weak.status_code == 412, "If-Match compares strongly"
+    assert world.events == [] and world.store.connection("prod").region == "eu-west-1"
+    one_of = {"If-Match": f'"other", {first.headers["etag"]}'}
+    assert world.client.put(f"{URL}/prod", json={"name": "prod"}, headers=one_of).status_code == 200
+    assert world.client.delete(f"{URL}/prod", headers={"If-Match": "*"}).status_code == 204
+    assert world.client.delete(f"{URL}/prod", headers={"If-Match": "*"}).status_code == 404
+
+
+def test_a_change_between_the_look_and_the_write_is_refused(world: World) -> None:
+    world.client.post(URL, json={"name": "prod"})
+    seen = world.store.connection("prod")
+    world.client.put(f"{URL}/prod", json={"name": "prod", "region": "eu-west-1"})
+    with pytest.raises(PreconditionError):
+        world.store.replace_connection(seen, seen)
+    with pytest.raises(PreconditionError):
+        world.store.remove_connection("prod", seen)
+    assert names(world) == ["prod"] and world.store.connection("prod").region == "eu-west-1"
+
+
+def test_a_creation_that_is_sent_again_is_made_once(world: World) -> None:
+    key = {"Idempotency-Key": "4f2c-1"}
+    first = world.client.post(URL, json={"name": "prod"}, headers=key)
+    again = world.client.post(URL, json={"name": "prod"}, headers=key)
+    assert (first.status_code, again.status_code) == (201, 201) and again.json() == first.json()
+    assert "idempotency-replayed" not in first.headers and again.headers["idempotency-replayed"] == "true"
+    assert [m["action"] for name, m in world.events if name == "ADMIN"] == ["connection.add"]
+    other = world.client.post(URL, json={"name": "other"}, headers=key)
+    assert other.status_code == 422 and "Idempotency-Key" in other.json()["detail"]
+    assert world.client.post(URL, json={"name": "prod"}).status_code == 409
+    assert world.client.post(URL, json={"name": "prod"}, headers={"Idempotency-Key": "4f2c-2"}).status_code == 409
+    assert world.client.post(URL, json={"name": "x"}, headers={"Idempotency-Key": "a b"}).status_code == 422
+    world.now_s += 24 * 3600 + 1
+    assert world.client.post(URL, json={"name": "prod"}, headers=key).status_code == 409, "kept for a day"
+    world.client.delete(f"{URL}/prod")
+    assert world.client.post(URL, json={"name": "prod"}, headers=key).status_code == 201
+
+
+def test_a_creation_that_was_not_recorded_may_be_sent_again(world: World) -> None:
+    key = {"Idempotency-Key": "k"}
+    world.broken = "fsync failed"
+    assert world.client.post(URL, json={"name": "prod"}, headers=key).status_code == 503
+    world.broken = ""
+    assert world.client.post(URL, json={"name": "prod"}, headers=key).status_code == 201
