@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from narrows.core.errors import ConfigError
+from narrows.core.issuers import Issuer, RoleMap, check_url, issuers_from, roles_from
 
 PREFIX = "NARROWS_"
 FILE_NAME = "narrows.toml"
@@ -25,7 +26,7 @@ FILE_NAME = "narrows.toml"
 RESERVED = {
     "NARROWS_CONFIG": "the settings file to read",
     "NARROWS_SESSION": "the session that a command started by `narrows run` belongs to",
-    "NARROWS_API": "reserved: the API of a remote gateway",
+    "NARROWS_API": "the API of the gateway that commands talk to, with what `narrows login` stored",
     "NARROWS_TOKEN": "the own token of the session that a command belongs to",
     "NARROWS_GATEWAY": "the URL of the gateway that a session's command reports to and gets leases from",
     "NARROWS_CHILD": "what the supervisor passes to the processes it starts",
@@ -105,6 +106,23 @@ class Settings:
     log_origin: str = _setting(
         "", "Origin line of the log's checkpoints, a host and path you own; empty: made from the host's name."
     )
+    api_url: str = _setting("", "URL by which others reach the API, if they do; without a path.")
+    gateway_url: str = _setting(
+        "", "URL by which the commands of others reach the gateway, if they do; without a path."
+    )
+    login_ttl_s: int = _setting(43200, "Who signed in must do so again after this.", low=60, high=7 * 86400)
+    token_ttl_s: int = _setting(900, "A token of the API ends after this; a login renews it.", low=60, high=86400)
+    oidc: tuple[Issuer, ...] = field(
+        default=(),
+        metadata={
+            "doc": "Tables `[[oidc]]`: whose sign-ins and workloads are believed, see identity.md.",
+            "default": "[]",
+        },
+    )
+    roles: RoleMap = field(
+        default=RoleMap(),
+        metadata={"doc": "Table `[roles]`: the groups of each role, see identity.md.", "default": "{}"},
+    )
 
     def __post_init__(self) -> None:
         """Check every field against its type and limits."""
@@ -147,8 +165,10 @@ _FIELDS = {item.name: item for item in fields(Settings)}
 def describe() -> Iterator[Described]:
     """Every setting: name, type, default, documentation, environment variable. In the schema's order."""
     for name, item in _FIELDS.items():
-        default = str(item.metadata["default"]) if item.default is MISSING else _quoted(item.default)
-        yield Described(name, str(item.type).lower(), default, item.metadata["doc"], PREFIX + name.upper())
+        shown = item.metadata.get("default")
+        default = str(shown) if shown is not None or item.default is MISSING else _quoted(item.default)
+        kind = {"oidc": "tables", "roles": "table"}.get(name, str(item.type).lower())
+        yield Described(name, kind, default, item.metadata["doc"], PREFIX + name.upper())
 
 
 def load(
@@ -240,6 +260,8 @@ def _check(name: str, value: object, source: str, *, typed: bool = False) -> obj
     """`value` as the setting's type. `typed` refuses text for numbers: a TOML file has types of its own."""
     item = _FIELDS[name]
     bad = ConfigError(f"The setting `{name}` is wrong ({source})", f"it takes {_takes(name)}")
+    if name in ("oidc", "roles"):
+        return _check_tables(name, value, bad)
     if item.type == "Path":
         if not isinstance(value, (str, Path)) or not str(value) or "\0" in str(value):
             raise bad
@@ -259,11 +281,27 @@ def _check(name: str, value: object, source: str, *, typed: bool = False) -> obj
         raise bad
     if item.metadata["choices"] and value not in item.metadata["choices"]:
         raise bad
+    if name in ("api_url", "gateway_url") and value:
+        return check_url(value.rstrip("/"), name)
     return str(value)
+
+
+def _check_tables(name: str, value: object, bad: ConfigError) -> object:
+    """The tables of identity. In a variable they are JSON."""
+    if isinstance(value, str):
+        import json
+
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise bad from error
+    return issuers_from(value) if name == "oidc" else roles_from(value)
 
 
 def _takes(name: str) -> str:
     item = _FIELDS[name]
+    if name in ("oidc", "roles"):
+        return "tables; in a variable, JSON"
     if item.type == "Path":
         return "a path"
     if item.type == "int":
@@ -279,4 +317,8 @@ def _quoted(value: object) -> str:
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, RoleMap):
+        return value.json()
+    if isinstance(value, tuple):
+        return [one.json() for one in value]
     return str(value) if isinstance(value, Path) else value

@@ -8,10 +8,11 @@ import typer
 import typer.main
 
 from narrows import __version__
-from narrows.cli import connection, credential, doctor, identity, sessions, show, up, verify, why
+from narrows.cli import connection, credential, doctor, identity, key, login, sessions, show, up, verify, why
 from narrows.cli.api_key import api_key
 from narrows.cli.apply import apply
 from narrows.cli.connect import connect
+from narrows.cli.context import use_gateway
 from narrows.cli.hook_command import hook
 from narrows.cli.run import run as run_command
 
@@ -35,8 +36,10 @@ def _version(asked: bool) -> None:
 @app.callback()
 def root(
     version: bool = typer.Option(False, "--version", help="Print the version.", callback=_version, is_eager=True),
+    gateway: str = typer.Option("", "--gateway", metavar="URL", help="API of another gateway, after narrows login."),
 ) -> None:
     """The one channel through which every action of an AI coding agent passes."""
+    use_gateway(gateway)
 
 
 _GATEWAY, _WORK, _RECORD = "The gateway", "Agents and what they may reach", "What happened"
@@ -53,7 +56,10 @@ app.add_typer(credential.app, name="credential", rich_help_panel=_WORK)
 app.command("lease", rich_help_panel=_WORK)(identity.lease)
 session.command("kill")(identity.kill)
 app.add_typer(session, name="session", rich_help_panel=_WORK)
+app.command("login", rich_help_panel=_WORK)(login.login)
+app.command("logout", rich_help_panel=_WORK)(login.logout)
 app.command("whoami", rich_help_panel=_WORK)(identity.whoami)
+app.add_typer(key.app, name="key", rich_help_panel=_WORK)
 app.command("sessions", rich_help_panel=_RECORD)(sessions.sessions)
 app.command("show", rich_help_panel=_RECORD)(show.show)
 app.command("why", rich_help_panel=_RECORD)(why.why)

@@ -46,7 +46,8 @@ class Client:
         self.local = found
         url = urlsplit(found.api)
         self._host = url.hostname or "127.0.0.1"
-        self._port = url.port or 80
+        self._secure = url.scheme == "https"
+        self._port = url.port or (443 if self._secure else 80)
         self._timeout = timeout_s
         self._connection: http.client.HTTPConnection | None = None
         self._used = 0.0
@@ -168,7 +169,8 @@ class Client:
         for attempt in (1, 2):
             fresh = self._connection is None
             if self._connection is None:
-                self._connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
+                kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
+                self._connection = kind(self._host, self._port, timeout=self._timeout)
             try:
                 self._connection.request(method, target, payload, headers)
                 response = self._connection.getresponse()
@@ -186,7 +188,7 @@ class Client:
     def _unreachable(self, error: Exception) -> UnreachableError:
         self.close()
         where = f"{self._host}:{self._port}"
-        if isinstance(error, ConnectionRefusedError):
+        if isinstance(error, ConnectionRefusedError) and self.local.pid:
             return UnreachableError(
                 "The gateway could not be reached",
                 f"nothing listens on {where}, though {local.path_of(self.local.data)} names it",

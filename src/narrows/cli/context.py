@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,9 +31,36 @@ at_end = ExitStack()
 """What is closed when the command ends, however it ends; `main` does it."""
 
 
+_named: list[str] = []
+
+
+def use_gateway(url: str) -> None:
+    """Let this invocation's commands talk to the gateway at `url`."""
+    _named[:] = [url]
+
+
+def remote() -> str:
+    """The API of the gateway that was named: by --gateway, else by NARROWS_API. Empty for the local one."""
+    return _named[0] if _named and _named[0] else os.environ.get("NARROWS_API", "")
+
+
 def client(data: Path | None = None, config: Path | None = None) -> Client:
-    """The client of the local gateway, closed at the command's end. Raises UnreachableError, ConfigError."""
+    """The client of the gateway that was named, else of the local one; closed at the command's end.
+
+    Raises UnreachableError, ConfigError; ApiError if the sign-in at the one that was named has ended.
+    """
+    if url := remote():
+        return remote_client(url)
     return client_of(settings(data, config).data)
+
+
+def remote_client(url: str) -> Client:
+    """The client of a gateway with what `narrows login` stored for it. Raises as `client`."""
+    from narrows.cli import logins
+
+    api = Client(logins.current(logins.normal(url)))
+    at_end.callback(api.close)
+    return api
 
 
 def client_of(data: Path, *, timeout_s: float = TIMEOUT_S) -> Client:

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
+from urllib.parse import urlsplit
 
 import orjson
 import uvicorn
@@ -30,14 +31,19 @@ from narrows.cli.tester import ConnectionTester
 from narrows.clock import SystemClock
 from narrows.core import ids
 from narrows.core.errors import NarrowsError, NotFound, RecorderFailed
-from narrows.core.ports import Describe
+from narrows.core.issuers import Issuer
+from narrows.core.ports import Clock, Describe
 from narrows.core.values import Described, StoredExchange
+from narrows.identity.jwks import Fetch
 from narrows.identity.lease import LeaseIssuer, load_or_create
+from narrows.identity.oidc_fetch import Fetcher
+from narrows.identity.oidc_verifier import Verifier
 from narrows.manage.app import create_app
 from narrows.manage.control import ControlStore, Session
 from narrows.manage.deps import Deps
 from narrows.manage.guard import LocalOwner
 from narrows.manage.sessions import end_expired, end_session
+from narrows.manage.tokens import TokenStore
 from narrows.record.index.check import check_row
 from narrows.record.index.rows import ExchangeRow, SessionRow
 from narrows.record.index.sqlite import SqliteIndex
@@ -115,6 +121,7 @@ class Control:
         self._settings = settings
         self._clock = SystemClock()
         self._store = ControlStore(data / "control.db", data / "run" / "directory.json", self._clock)
+        self._tokens = TokenStore(data / "tokens.db", self._clock, settings.roles)
         self._index = SqliteIndex(data / "index.db")
         self._recorder = Recorder(
             data / "wal",
@@ -161,14 +168,20 @@ class Control:
             iter_raw=raw,
             clock=self._clock,
             verify_token=LocalOwner(self._child.token, local_owner()),
-            gateway_url=url(settings.listen_host, settings.gateway_port),
+            gateway_url=settings.gateway_url or url(settings.listen_host, settings.gateway_port),
             ca_pem=(data / "ca.pem").read_text("ascii"),
             test_connection=self._tester,
             random=os.urandom,
             ready=self._not_ready,
             check_row=check,
-            hosts=frozenset({settings.listen_host}),
+            hosts=frozenset({settings.listen_host, urlsplit(settings.api_url).hostname or settings.listen_host}),
+            origins=frozenset({settings.api_url} - {""}),
             session_ttl_s=settings.session_ttl_s,
+            tokens=self._tokens,
+            verify_identity=identity_verifier(settings, self._clock),
+            issuers=settings.oidc,
+            token_ttl_s=settings.token_ttl_s,
+            login_ttl_s=settings.login_ttl_s,
         )
 
     async def _record(self, kind: int, session: bytes, meta: dict[str, Any]) -> None:
@@ -205,6 +218,7 @@ class Control:
             self._tester.close()
             self._index.close()
             self._store.close()
+            self._tokens.close()
 
     def _stop(self) -> None:
         self._server.should_exit = True
@@ -254,6 +268,15 @@ def idle_sessions(store: _Sessions, index: _LastSeen, now_ns: int, idle_s: int) 
         if last_ns < before:
             found.append(session.id)
     return found
+
+
+def identity_verifier(settings: Settings, clock: Clock) -> Verifier:
+    """What verifies tokens of the configured issuers."""
+
+    def fetch(issuer: Issuer) -> Fetch:
+        return Fetcher(issuer.ca_file).get
+
+    return Verifier(settings.oidc, fetch, lambda: clock.wall_ns() / 1e9, lambda: clock.mono_ns() / 1e9)
 
 
 def index_models(data: Path) -> None:

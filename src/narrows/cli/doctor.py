@@ -61,6 +61,7 @@ def examine(found: Settings) -> Iterator[Check]:
         return
     yield from _permissions(found.data)
     yield _disk(found.data)
+    yield from _identity(found)
     if not (pid := local.holder(found.data)):
         yield Check("gateway", "unreachable", "none runs on this data directory", "narrows up --detach")
         yield from _free_ports(found)
@@ -99,6 +100,26 @@ def _disk(data: Path) -> Check:
     if free < LOW_BYTES:
         return Check("disk space", "warning", f"{size(free)} free", "recordings grow with traffic: make room")
     return Check("disk space", "ok", f"{size(free)} free")
+
+
+def _identity(found: Settings) -> Iterator[Check]:
+    """The issuers whose word is taken, and whether their keys can be had from here."""
+    if not found.oidc:
+        return
+    from narrows.identity.jwks import discover, endpoint, parse
+    from narrows.identity.oidc_fetch import Fetcher
+
+    for one in found.oidc:
+        who = f"{one.kind} {one.client_id or one.audience}"
+        fetch = Fetcher(one.ca_file, total_s=5).get
+        try:
+            keys = parse(fetch(endpoint(discover(one.issuer, fetch), "jwks_uri", one.issuer)))
+        except NarrowsError as error:
+            yield Check("issuer", "warning", f"{one.issuer} ({who}): {error}", "nobody can sign in with it until then")
+        else:
+            yield Check("issuer", "ok", f"{one.issuer} ({who}), {len(keys)} keys")
+    told = "; ".join(f"{role}: {', '.join(groups)}" for role, groups in found.roles.groups)
+    yield Check("roles", "ok", told or "everybody who signs in is a user, nobody more")
 
 
 def _free_ports(found: Settings) -> Iterator[Check]:

@@ -6,6 +6,7 @@ import os
 import shlex
 import socket
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +14,6 @@ import typer
 from narrows.cli import aws_credentials, modelenv
 from narrows.cli.client import segment
 from narrows.cli.context import ConfigOption, DataOption, JsonOption, client
-from narrows.cli.owner import local_owner
 from narrows.cli.render import emit_json, safe
 
 SessionOption = Annotated[
@@ -24,16 +24,13 @@ SessionOption = Annotated[
 def whoami(json: JsonOption = False, data: DataOption = None, config: ConfigOption = None) -> None:
     """Show who you are to the gateway, and the session you are in."""
     api = client(data, config)
-    api.get("/log/status")  # proves that the gateway answers and takes our token
-    owner = local_owner()
-    found = {
-        "principal": owner.name,
-        "kind": owner.kind,
-        "issuer": owner.issuer,
-        "groups": list(owner.groups),
+    told: dict[str, Any] = api.get("/identity")
+    found: dict[str, Any] = {name: told[name] for name in ("principal", "kind", "issuer", "groups", "roles")} | {
+        "connections": told["connections"],
+        "expires": told["expires"],
         "api": api.local.api,
         "gateway": api.local.gateway,
-        "data": str(api.local.data),
+        "data": str(api.local.data) if api.local.pid else "",
         "session": os.environ.get("NARROWS_SESSION", ""),
     }
     if json:
@@ -41,8 +38,10 @@ def whoami(json: JsonOption = False, data: DataOption = None, config: ConfigOpti
         return
     for name, value in found.items():
         shown = ", ".join(value) if isinstance(value, list) else value
+        if name == "expires" and value is not None:
+            shown = datetime.fromtimestamp(value, UTC).isoformat()
         if shown:
-            print(f"{name + ':':11}{safe(shown)}")
+            print(f"{name + ':':13}{safe(shown)}")
 
 
 def lease(

@@ -22,7 +22,10 @@ class UnreachableError(NarrowsError):
 
 
 class Local:
-    """Where the local gateway listens, and the token that proves us to it. The repr hides the token."""
+    """Where a gateway listens, and the token that proves us to it. The repr hides the token.
+
+    `pid` is 0 for one that is not known by its local file but by `narrows login`; `data` then says nothing.
+    """
 
     __slots__ = ("api", "data", "gateway", "pid", "token")
 

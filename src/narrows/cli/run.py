@@ -21,7 +21,7 @@ from typing import Annotated, Any
 
 import typer
 
-from narrows.cli import childenv, local, modelenv
+from narrows.cli import childenv, context, local, modelenv
 from narrows.cli.client import ApiError, Client, segment
 from narrows.cli.context import ConfigOption, DataOption, client_of, settings
 from narrows.cli.local import UnreachableError
@@ -156,7 +156,12 @@ def default_connections(api: Client) -> list[str]:
 
 
 def gateway(found: Settings, config: Path | None) -> Client:
-    """The client of the local gateway, started first if none runs. Raises UnreachableError."""
+    """The client of the gateway that was named, or of the local one, started first if none runs.
+
+    Raises UnreachableError.
+    """
+    if url := context.remote():
+        return context.remote_client(url)
     if not local.holder(found.data):
         say(f"no gateway runs on {found.data}; starting one")
         _start(found, config)

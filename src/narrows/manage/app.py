@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from narrows import __version__
 from narrows.core.errors import NarrowsError
-from narrows.manage import connections, exchanges, health, leases, logs, provenance, sessions
+from narrows.manage import connections, exchanges, health, keys, leases, logs, provenance, sessions, signin
 from narrows.manage.deps import Deps
 from narrows.manage.errors import problem, status_of
 from narrows.manage.guard import Guard
@@ -24,7 +24,7 @@ PREFIX = "/api/v1"
 
 
 def create_app(deps: Deps) -> FastAPI:
-    """The API over `deps`. Holds no state of its own."""
+    """The API over `deps`. Holds no state of its own but how many have asked for a token lately."""
     app = FastAPI(
         title="Narrows management API",
         version=__version__,
@@ -34,8 +34,9 @@ def create_app(deps: Deps) -> FastAPI:
         default_response_class=JsonResponse,
     )
     app.state.deps = deps
+    app.state.token_limiter = signin.Limiter()
     app.include_router(health.router)
-    for resource in (sessions, exchanges, provenance, connections, leases, logs):
+    for resource in (sessions, exchanges, provenance, connections, leases, signin, keys, logs):
         app.include_router(resource.router, prefix=PREFIX)
     app.add_exception_handler(NarrowsError, _known)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -10,16 +10,50 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from narrows.core.issuers import Issuer
 from narrows.core.ports import Clock
 from narrows.core.values import Agent, Connection, Lease, Principal
 from narrows.manage.control import ControlStore
+from narrows.manage.tokens import TokenStore
 from narrows.record.index.rows import ExchangeRow, Page, SessionRow
 
 
-class Index(Protocol):
-    """What can be asked of the index; see `narrows.record.index.sqlite.SqliteIndex`."""
+class Verified(Protocol):
+    """What a verified token says; see `narrows.identity.oidc.Verified`."""
 
-    def sessions(self, query: str = "", limit: int = 50, cursor: str = "", *, now_ns: int) -> Page[SessionRow]:
+    @property
+    def principal(self) -> Principal:
+        """Who it is about."""
+        ...
+
+    @property
+    def subject(self) -> str:
+        """The issuer's own name for it."""
+        ...
+
+    @property
+    def token_id(self) -> str:
+        """The token's id, if it has one."""
+        ...
+
+
+class IdentityVerifier(Protocol):
+    """Verifies a token of a configured issuer; blocking. Raises Refusal, UpstreamError."""
+
+    def __call__(self, token: str, nonce: str | None = None) -> tuple[Verified, Issuer]:
+        """Who the token is about, and the issuer's table."""
+        ...
+
+
+class Index(Protocol):
+    """What can be asked of the index; see `narrows.record.index.sqlite.SqliteIndex`.
+
+    With `owner`, only what belongs to that principal's sessions is there.
+    """
+
+    def sessions(
+        self, query: str = "", limit: int = 50, cursor: str = "", *, now_ns: int, owner: Principal | None = None
+    ) -> Page[SessionRow]:
         """Sessions that match, the newest first."""
         ...
 
@@ -32,25 +66,35 @@ class Index(Protocol):
         order: str = "desc",
         *,
         now_ns: int,
+        owner: Principal | None = None,
     ) -> Page[ExchangeRow]:
         """Exchanges that match, by the time they started."""
         ...
 
     def exchanges_after(
-        self, leaf_index: int, query: str = "", session: str = "", limit: int = 50, *, now_ns: int
+        self,
+        leaf_index: int,
+        query: str = "",
+        session: str = "",
+        limit: int = 50,
+        *,
+        now_ns: int,
+        owner: Principal | None = None,
     ) -> Page[ExchangeRow]:
         """Exchanges sealed after a leaf, in the order of the log: what a follower asks for."""
         ...
 
-    def exchange(self, id_or_prefix: str) -> ExchangeRow:
+    def exchange(self, id_or_prefix: str, *, owner: Principal | None = None) -> ExchangeRow:
         """One exchange."""
         ...
 
-    def stories(self, session: str, cursor: str = "", limit: int = 500) -> Page[ExchangeRow]:
+    def stories(
+        self, session: str, cursor: str = "", limit: int = 500, *, owner: Principal | None = None
+    ) -> Page[ExchangeRow]:
         """A session's exchanges with their items, in the order in which they started."""
         ...
 
-    def session(self, id_or_prefix: str) -> SessionRow:
+    def session(self, id_or_prefix: str, *, owner: Principal | None = None) -> SessionRow:
         """One session."""
         ...
 
@@ -144,7 +188,8 @@ UpstreamError."""
 class Deps:
     """Everything that `create_app` needs.
 
-    `verify_token` answers a bearer token with its principal, or None; it must compare in constant time.
+    `verify_token` answers the local owner's token with its principal, or None; it must compare in constant time. All
+    other bearer tokens are those of `tokens`, which `verify_identity` lets in; without them, only the owner comes in.
     `gateway_url` is `http://HOST:PORT` of the gateway port. `hosts` and `origins` are further names by which
     this API may be reached (`console.example.net`, `https://console.example.net`). `ready` gives a reason
     why the gateway is not ready, or an empty string. `random` gives that many unpredictable bytes.
@@ -167,3 +212,8 @@ class Deps:
     hosts: frozenset[str] = field(default_factory=frozenset)
     origins: frozenset[str] = field(default_factory=frozenset)
     session_ttl_s: int = 12 * 3600
+    tokens: TokenStore | None = None
+    verify_identity: IdentityVerifier | None = None
+    issuers: tuple[Issuer, ...] = ()
+    token_ttl_s: int = 900
+    login_ttl_s: int = 12 * 3600

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from narrows.core import ids
-from narrows.manage.common import MAX_PAGE, Caller, Dependencies, record_admin
+from narrows.manage.common import MAX_PAGE, Caller, Dependencies, Granted, record_admin
 from narrows.manage.responses import JsonResponse
 
 router = APIRouter(tags=["exchanges"])
@@ -22,6 +22,7 @@ Direction = Literal["request", "response", "sent"]
 @router.get("/exchanges")
 def list_exchanges(
     deps: Dependencies,
+    granted: Granted,
     q: Annotated[str, Query(max_length=4096)] = "",
     session: Annotated[str, Query(max_length=64)] = "",
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
@@ -36,34 +37,36 @@ def list_exchanges(
     """
     now = deps.clock.wall_ns()
     if after is not None:
-        page = deps.index.exchanges_after(after, q, session, limit, now_ns=now)
+        page = deps.index.exchanges_after(after, q, session, limit, now_ns=now, owner=granted.scope)
     else:
-        page = deps.index.exchanges(q, session, limit, cursor, order, now_ns=now)
+        page = deps.index.exchanges(q, session, limit, cursor, order, now_ns=now, owner=granted.scope)
     return JsonResponse({"items": [row.json() for row in page.items], "next": page.next})
 
 
 @router.get("/exchanges/{exchange}")
-def show_exchange(exchange: str, deps: Dependencies) -> Response:
+def show_exchange(exchange: str, deps: Dependencies, granted: Granted) -> Response:
     """One exchange, by its id or a prefix that no other has."""
-    return JsonResponse(deps.index.exchange(exchange).json())
+    return JsonResponse(deps.index.exchange(exchange, owner=granted.scope).json())
 
 
 @router.get("/exchanges/{exchange}/check")
-def check_exchange(exchange: str, deps: Dependencies) -> Response:
+def check_exchange(exchange: str, deps: Dependencies, granted: Granted) -> Response:
     """Whether the index says of an exchange what the recording says: `differences` are empty if it does.
 
     What an exchange is shown as comes from the index, which proves nothing; this reads the recording again.
     """
-    row = deps.index.exchange(exchange)
+    row = deps.index.exchange(exchange, owner=granted.scope)
     found = deps.check_row(row)
     return JsonResponse({"exchange": ids.text(row.id), "ok": not found, "differences": found})
 
 
 @router.get("/exchanges/{exchange}/raw")
-async def raw(exchange: str, direction: Direction, deps: Dependencies, caller: Caller) -> Response:
+async def raw(
+    exchange: str, direction: Direction, deps: Dependencies, caller: Caller, granted: Granted
+) -> Response:
     """The exact recorded bytes of one direction. That they were read is on the record before the first
     byte."""
-    row = await run_in_threadpool(deps.index.exchange, exchange)
+    row = await run_in_threadpool(lambda: deps.index.exchange(exchange, owner=granted.scope))
     name = ids.text(row.id)
     await record_admin(deps, caller, "exchange.read", row.session, exchange=name, direction=direction)
     pieces = deps.iter_raw(row.location, direction)

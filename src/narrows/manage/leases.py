@@ -8,20 +8,22 @@ from starlette.responses import Response
 
 from narrows.core import ids
 from narrows.core.errors import Refusal
-from narrows.manage.common import Caller, Dependencies, full_id
+from narrows.core.issuers import same_principal
+from narrows.manage.common import Caller, Dependencies, Granted, full_id, own_session
 from narrows.manage.responses import JsonResponse
 from narrows.manage.schema import LeaseRequest
-from narrows.manage.sessions import check_allowed, issue, lease_json
+from narrows.manage.sessions import check_granted, issue, lease_json
 
 router = APIRouter(tags=["leases"])
 
 
 @router.post("/leases", status_code=201)
-async def issue_lease(body: LeaseRequest, deps: Dependencies, caller: Caller) -> Response:
+async def issue_lease(body: LeaseRequest, deps: Dependencies, caller: Caller, granted: Granted) -> Response:
     """Issue a lease for one of the session's connections; it ends with the session."""
     session = await run_in_threadpool(deps.store.session, full_id(body.session))
     now_s = deps.clock.wall_ns() // 1_000_000_000
-    if session.principal != caller:
+    own_session(session, granted.scope)
+    if not same_principal(session.principal, caller):
         raise Refusal("No lease was issued", "the session is another principal's", code="not_your_session")
     if session.state != "open" or session.expires_s <= now_s:
         state = session.state if session.state != "open" else "expired"
@@ -39,7 +41,7 @@ async def issue_lease(body: LeaseRequest, deps: Dependencies, caller: Caller) ->
             code="not_in_session",
         )
     connection = await run_in_threadpool(deps.store.connection, body.connection)
-    check_allowed(caller, connection)
+    check_granted(granted, connection)
     lease = await run_in_threadpool(issue, deps, session, connection)
     await run_in_threadpool(deps.store.note_leases, [lease])
     return JsonResponse(lease_json(lease, connection, deps.gateway_url), 201)

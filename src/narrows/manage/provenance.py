@@ -11,7 +11,7 @@ from starlette.responses import Response
 from narrows.core import ids
 from narrows.core.errors import NotFound
 from narrows.core.values import Item
-from narrows.manage.common import MAX_PAGE, Dependencies
+from narrows.manage.common import MAX_PAGE, Dependencies, Granted
 from narrows.manage.deps import Index
 from narrows.manage.responses import JsonResponse
 from narrows.provenance.chain import Provenance
@@ -33,6 +33,7 @@ _PAGE = 1000
 def why(
     exchange: str,
     deps: Dependencies,
+    granted: Granted,
     direction: Literal["up", "down"] = "up",
     item: Annotated[int | None, Query(ge=0, le=999_999)] = None,
 ) -> Response:
@@ -41,7 +42,7 @@ def why(
     Each step names its node (`ID`, or `ID#n` for an item), and `link` says what it rests on: `evidence` is `proven`,
     `reported` or `inferred`. With `direction=down`, `nodes` are in the order of time below their causes.
     """
-    row = deps.index.exchange(exchange)
+    row = deps.index.exchange(exchange, owner=granted.scope)
     exchanges, notes = _session(deps.index, row)
     known = Provenance(exchanges)
     node = ids.text(row.id) + (f"#{item}" if item is not None else "")
@@ -58,6 +59,7 @@ def why(
 def show_timeline(
     session: str,
     deps: Dependencies,
+    granted: Granted,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 200,
     cursor: Annotated[str, Query(max_length=64)] = "",
 ) -> Response:
@@ -65,7 +67,7 @@ def show_timeline(
 
     Pages follow each other by the start of the exchanges. `same_as` names the entry that tells the same thing.
     """
-    page = deps.index.stories(session, cursor, limit)
+    page = deps.index.stories(session, cursor, limit, owner=granted.scope)
     rows = {ids.text(row.id): row for row in page.items}
     entries = timeline(exchange_of(row) for row in page.items)
     return JsonResponse({"items": [_entry(entry, rows[entry.exchange.id]) for entry in entries], "next": page.next})

@@ -21,11 +21,13 @@ from narrows.core import ids
 from narrows.core.errors import NarrowsError, NotFound, RecorderFailed, Refusal
 from narrows.core.providers import base_path
 from narrows.core.values import Agent, Connection, Lease, Principal
-from narrows.manage.common import MAX_PAGE, Caller, Dependencies, record_admin, session_id
+from narrows.manage.common import MAX_PAGE, Caller, Dependencies, Granted, own_session, record_admin, session_id
 from narrows.manage.control import Session
 from narrows.manage.deps import Deps
 from narrows.manage.responses import JsonResponse
+from narrows.manage.roles import Grant
 from narrows.manage.schema import CloseRequest, SessionRequest
+from narrows.manage.tokens import KEY_ISSUER
 from narrows.record.log.frame import Kind
 
 router = APIRouter(tags=["sessions"])
@@ -68,6 +70,18 @@ def check_allowed(principal: Principal, connection: Connection) -> None:
         )
 
 
+def check_granted(granted: Grant, connection: Connection) -> None:
+    """Raise Refusal if the caller's groups, or the token that it came with, do not reach to the connection."""
+    check_allowed(granted.principal, connection)
+    if granted.connections is not None and connection.name not in granted.connections:
+        raise Refusal(
+            f"{granted.principal.name} may not use the connection {connection.name!r}",
+            f"its key is for {', '.join(granted.connections) or 'no connection'}",
+            "make a key that names it: narrows key create --connection",
+            code="not_in_key",
+        )
+
+
 def proxy_url(gateway_url: str, token: str) -> str:
     """The gateway as an HTTP proxy, with the session's token as the password."""
     parts = urlsplit(gateway_url)
@@ -75,14 +89,17 @@ def proxy_url(gateway_url: str, token: str) -> str:
 
 
 @router.post("/sessions", status_code=201)
-async def open_session(body: SessionRequest, deps: Dependencies, caller: Caller) -> Response:
+async def open_session(body: SessionRequest, deps: Dependencies, caller: Caller, granted: Granted) -> Response:
     """Open a session and issue its leases."""
     connections = []
     for name in dict.fromkeys(body.connections):
         connection = await run_in_threadpool(deps.store.connection, name)
-        check_allowed(caller, connection)
+        check_granted(granted, connection)
         connections.append(connection)
     now = deps.clock.wall_ns()
+    expires_s = now // 1_000_000_000 + (body.ttl_s or deps.session_ttl_s)
+    if caller.issuer == KEY_ISSUER and granted.expires is not None:
+        expires_s = min(expires_s, granted.expires)
     session = Session(
         id=ids.uuid7(now, deps.random(10)),
         principal=caller,
@@ -93,7 +110,7 @@ async def open_session(body: SessionRequest, deps: Dependencies, caller: Caller)
         pid=body.pid,
         connections=tuple(c.name for c in connections),
         opened_ns=now,
-        expires_s=now // 1_000_000_000 + (body.ttl_s or deps.session_ttl_s),
+        expires_s=expires_s,
     )
     await deps.record(Kind.SESSION_OPEN, session.id, _open_meta(session))
     await run_in_threadpool(deps.store.open_session, session)
@@ -206,17 +223,17 @@ async def end_expired(deps: Deps) -> int:
 
 
 @router.post("/sessions/{session}/close")
-async def close(session: str, deps: Dependencies, body: CloseRequest | None = None) -> Response:
+async def close(session: str, deps: Dependencies, granted: Granted, body: CloseRequest | None = None) -> Response:
     """Close a session: its command has ended."""
-    key = await session_id(deps, session)
+    key = await session_id(deps, session, granted)
     ended = await end_session(deps, key, "closed", "closed", body.exit_code if body else None)
     return JsonResponse(ended.json())
 
 
 @router.post("/sessions/{session}/kill")
-async def kill(session: str, deps: Dependencies, caller: Caller) -> Response:
+async def kill(session: str, deps: Dependencies, caller: Caller, granted: Granted) -> Response:
     """Kill a session: no lease of it works within a second of the answer."""
-    key = await session_id(deps, session)
+    key = await session_id(deps, session, granted)
     ended = await end_session(deps, key, "killed", "killed", by=caller)
     return JsonResponse(ended.json())
 
@@ -224,12 +241,13 @@ async def kill(session: str, deps: Dependencies, caller: Caller) -> Response:
 @router.get("/sessions")
 def list_sessions(
     deps: Dependencies,
+    granted: Granted,
     q: Annotated[str, Query(max_length=4096)] = "",
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
     cursor: Annotated[str, Query(max_length=256)] = "",
 ) -> Response:
     """Sessions with at least one exchange that matches, or all; the newest first."""
-    page = deps.index.sessions(q, limit, cursor, now_ns=deps.clock.wall_ns())
+    page = deps.index.sessions(q, limit, cursor, now_ns=deps.clock.wall_ns(), owner=granted.scope)
     return JsonResponse({"items": [_with_state(deps, row.id, row.json()) for row in page.items], "next": page.next})
 
 
@@ -243,14 +261,14 @@ def _with_state(deps: Deps, session: bytes, shown: dict[str, Any]) -> dict[str, 
 
 
 @router.get("/sessions/{session}")
-def show_session(session: str, deps: Dependencies) -> Response:
+def show_session(session: str, deps: Dependencies, granted: Granted) -> Response:
     """One session: what is recorded of it, its state, and the leases issued (without their secrets)."""
     try:
-        row = deps.index.session(session)
+        row = deps.index.session(session, owner=granted.scope)
     except NotFound:
         # Opened a moment ago: not sealed yet, but known to the control store.
         try:
-            control = deps.store.session(ids.parse(session))
+            control = own_session(deps.store.session(ids.parse(session)), granted.scope)
         except ValueError:
             control = None
         if control is None:

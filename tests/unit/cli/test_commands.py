@@ -310,11 +310,17 @@ def test_aws_credentials_imports_little(gateway: Any) -> None:
 
 
 def test_whoami(gateway: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    gateway.answers["GET /log/status"] = (200, {"size": 0, "indexed": -1})
+    told = {
+        "principal": "al", "kind": "user", "issuer": "local", "groups": ["owner"], "roles": ["owner"],
+        "connections": None, "expires": None, "gateway_url": "http://127.0.0.1:1",
+    }  # fmt: skip
+    gateway.answers["GET /identity"] = (200, told)
     assert main(["whoami", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert shown["issuer"] == "local" and shown["principal"]
-    gateway.answers["GET /log/status"] = (401, {"title": "The request was refused", "code": "unauthorized"})
+    assert shown["issuer"] == "local" and shown["principal"] == "al" and shown["roles"] == ["owner"]
+    gateway.answers["GET /identity"] = (200, told | {"expires": 1_800_000_000})
+    assert main(["whoami"]) == 0 and "2027-01-15T08:00:00" in capsys.readouterr().out
+    gateway.answers["GET /identity"] = (401, {"title": "The request was refused", "code": "unauthorized"})
     assert main(["whoami"]) == 1
 
 

@@ -19,6 +19,7 @@ from starlette.testclient import TestClient
 
 from narrows.core import ids
 from narrows.core.errors import NotFound, RecorderFailed
+from narrows.core.issuers import same_principal
 from narrows.core.values import Agent, Connection, Lease, Principal
 from narrows.directory import FileDirectory
 from narrows.manage.app import create_app
@@ -117,13 +118,22 @@ class World:
     def status(self) -> dict[str, Any]:
         return {"size": 3, "time": 5, "lag": 0}
 
-    def sessions(self, query: str = "", limit: int = 50, cursor: str = "", *, now_ns: int) -> Page[SessionRow]:
+    def sessions(
+        self, query: str = "", limit: int = 50, cursor: str = "", *, now_ns: int, owner: Principal | None = None
+    ) -> Page[SessionRow]:
         self.asked.append({"q": query, "limit": limit, "cursor": cursor, "now": now_ns})
-        return Page(list(self.session_rows.values()), "more")
+        return Page([row for row in self.session_rows.values() if self.owns(row.id, owner)], "more")
 
-    def exchanges_page(self, **asked: Any) -> Page[ExchangeRow]:
+    def owns(self, session: bytes, owner: Principal | None) -> bool:
+        """Whether a session is the owner's, or all are to be seen."""
+        try:
+            return owner is None or same_principal(self.store.session(session).principal, owner)
+        except NotFound:
+            return False
+
+    def exchanges_page(self, owner: Principal | None, **asked: Any) -> Page[ExchangeRow]:
         self.asked.append(asked)
-        return Page(list(self.exchanges.values()), "")
+        return Page([row for row in self.exchanges.values() if self.owns(row.session, owner)], "")
 
     def iter_raw(self, location: Any, direction: str) -> Iterator[bytes]:
         self.events.append(("raw", (location, direction)))
@@ -156,29 +166,41 @@ class FakeIndex:
         order: str = "desc",
         *,
         now_ns: int,
+        owner: Principal | None = None,
     ) -> Page[ExchangeRow]:
-        return self.world.exchanges_page(q=query, session=session, limit=limit, cursor=cursor, order=order, now=now_ns)
+        asked = {"session": session, "limit": limit, "cursor": cursor, "order": order, "now": now_ns}
+        return self.world.exchanges_page(owner, q=query, **asked)
 
     def exchanges_after(
-        self, leaf_index: int, query: str = "", session: str = "", limit: int = 50, *, now_ns: int
+        self,
+        leaf_index: int,
+        query: str = "",
+        session: str = "",
+        limit: int = 50,
+        *,
+        now_ns: int,
+        owner: Principal | None = None,
     ) -> Page[ExchangeRow]:
-        return self.world.exchanges_page(after=leaf_index, q=query, session=session, limit=limit)
+        return self.world.exchanges_page(owner, after=leaf_index, q=query, session=session, limit=limit)
 
-    def exchange(self, id_or_prefix: str) -> ExchangeRow:
+    def exchange(self, id_or_prefix: str, *, owner: Principal | None = None) -> ExchangeRow:
         for key, row in self.world.exchanges.items():
-            if key.startswith(id_or_prefix):
+            if key.startswith(id_or_prefix) and self.world.owns(row.session, owner):
                 return row
         raise NotFound("There is no such exchange")
 
-    def stories(self, session: str, cursor: str = "", limit: int = 500) -> Page[ExchangeRow]:
-        rows = [row for row in self.world.exchanges.values() if ids.text(row.session) == session]
+    def stories(
+        self, session: str, cursor: str = "", limit: int = 500, *, owner: Principal | None = None
+    ) -> Page[ExchangeRow]:
+        mine = [row for row in self.world.exchanges.values() if self.world.owns(row.session, owner)]
+        rows = [row for row in mine if ids.text(row.session) == session]
         rows.sort(key=lambda row: row.started_ns)
         begin = int(cursor or 0)
         return Page(rows[begin : begin + limit], str(begin + limit) if len(rows) > begin + limit else "")
 
-    def session(self, id_or_prefix: str) -> SessionRow:
+    def session(self, id_or_prefix: str, *, owner: Principal | None = None) -> SessionRow:
         for key, row in self.world.session_rows.items():
-            if key.startswith(id_or_prefix):
+            if key.startswith(id_or_prefix) and self.world.owns(row.id, owner):
                 return row
         raise NotFound("There is no such session")
 

@@ -164,6 +164,9 @@ def _sql(node: q.Node, plus: str, *, few: bool = False) -> Sql:
         if node.low == node.high:
             return Sql(f"{plus}x.session = ?", [node.low])
         return Sql(f"{plus}x.session BETWEEN ? AND ?", [node.low, node.high])
+    if isinstance(node, q.OwnedBy):
+        owned = owned_by("sessions", node)
+        return Sql(f"{plus}x.session IN (SELECT id FROM sessions WHERE {owned.text})", owned.values)  # noqa: S608
     if isinstance(node, q.Resource):
         return _resource(node.pattern, plus)
     if isinstance(node, q.Ref):
@@ -180,6 +183,12 @@ def _sql(node: q.Node, plus: str, *, few: bool = False) -> Sql:
     pieces = [_sql(part, plus, few=few) for part in node.nodes]
     joined = (" AND " if isinstance(node, q.And) else " OR ").join(f"({piece.text})" for piece in pieces)
     return Sql(f"({joined})", [value for piece in pieces for value in piece.values])
+
+
+def owned_by(table: str, node: q.OwnedBy) -> Sql:
+    """A condition on a row of `sessions`: it is of that principal. Names are compared exactly, to the case."""
+    parts = [f"json_extract({table}.body, '$.{name}') = ?" for name in ("principal", "principal_kind", "issuer")]
+    return Sql(" AND ".join(parts), [node.name, node.kind, node.issuer])
 
 
 def match(column: str, pattern: q.Pattern) -> Sql:

@@ -152,6 +152,15 @@ class InSession:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnedBy:
+    """In a session of this principal. Not part of the language: it bounds what a caller may see."""
+
+    name: str
+    kind: str
+    issuer: str
+
+
+@dataclass(frozen=True, slots=True)
 class Resource:
     """Any ARN of the exchange against a pattern."""
 
@@ -195,7 +204,7 @@ class Not:
     node: Node
 
 
-Node = Everything | Match | Between | InSession | Resource | Ref | Text | And | Or | Not
+Node = Everything | Match | Between | InSession | OwnedBy | Resource | Ref | Text | And | Or | Not
 
 
 def parse(query: str, now_ns: int) -> Node:

@@ -20,9 +20,10 @@ from typing import Any
 
 from narrows.core import ids
 from narrows.core.errors import NarrowsError, NotFound
+from narrows.core.values import Principal
 from narrows.record.index import query as q
 from narrows.record.index import store
-from narrows.record.index.plan import Plan, Sql, condition, plan
+from narrows.record.index.plan import Plan, Sql, condition, owned_by, plan
 from narrows.record.index.rows import ExchangeRow, Page, SessionRow
 from narrows.record.index.schema import connect, make_anew
 
@@ -121,13 +122,15 @@ class SqliteIndex:
         order: str = "desc",
         *,
         now_ns: int,
+        owner: Principal | None = None,
     ) -> Page[ExchangeRow]:
         """Exchanges that match, in the order in which they started; `desc` is the newest first.
 
         `session` is a session's id or a unique prefix (NotFound, AmbiguousIdError if it is not one). Pages
-        do not shift when exchanges are added. Events, items, and parameters over 4 KiB, are left out of listings.
+        do not shift when exchanges are added. With `owner`, here and below, only what is of that principal's
+        sessions is there. Events, items, and parameters over 4 KiB, are left out of listings.
         """
-        node = self._node(query, session, now_ns)
+        node = self._node(query, session, now_ns, owner)
         after = _position(cursor)
         if after is not None:
             bound = q.Between("n", high=after - 1) if order == "desc" else q.Between("n", low=after + 1)
@@ -141,10 +144,17 @@ class SqliteIndex:
         return Page(rows, str(keys[limit - 1]) if len(keys) > limit else "")
 
     def exchanges_after(
-        self, leaf_index: int, query: str = "", session: str = "", limit: int = 50, *, now_ns: int
+        self,
+        leaf_index: int,
+        query: str = "",
+        session: str = "",
+        limit: int = 50,
+        *,
+        now_ns: int,
+        owner: Principal | None = None,
     ) -> Page[ExchangeRow]:
         """Exchanges sealed after a leaf, in the order of the log: a follower that asks on misses none."""
-        node = self._node(query, session, now_ns)
+        node = self._node(query, session, now_ns, owner)
         limit = _limit(limit)
         with self._read() as db:
             # The leaf leads: a follower asks about the few newest.
@@ -155,11 +165,17 @@ class SqliteIndex:
             rows = store.load(db, keys[:limit])
         return Page(rows, str(rows[-1].leaf_index) if len(keys) > limit else "")
 
-    def sessions(self, query: str = "", limit: int = 50, cursor: str = "", *, now_ns: int) -> Page[SessionRow]:
+    def sessions(
+        self, query: str = "", limit: int = 50, cursor: str = "", *, now_ns: int, owner: Principal | None = None
+    ) -> Page[SessionRow]:
         """Sessions with at least one exchange that matches, or all for an empty query; the newest first."""
         node = q.parse(query, now_ns)
         limit = _limit(limit)
         where, values = "s.id <> zeroblob(16)", []
+        if owner is not None:
+            owned = owned_by("s", _owned(owner))
+            where += f" AND {owned.text}"
+            values += owned.values
         if cursor:
             opened, _, last = cursor.partition(".")
             where += " AND (s.opened_ns, s.id) < (?, ?)"
@@ -198,12 +214,14 @@ class SqliteIndex:
             found = Sql(sql + " ORDER BY n", values)
             return store.load(db, [n for (n,) in _run(db, found, _limit(limit))], items=True)
 
-    def stories(self, session: str, cursor: str = "", limit: int = 500) -> Page[ExchangeRow]:
+    def stories(
+        self, session: str, cursor: str = "", limit: int = 500, *, owner: Principal | None = None
+    ) -> Page[ExchangeRow]:
         """A session's exchanges with their items, in the order in which they started: what provenance reads.
 
         Raises NotFound, AmbiguousIdError.
         """
-        node = self._node("", session, 0)
+        node = self._node("", session, 0, owner)
         after = _position(cursor)
         if after is not None:
             node = q.And((*_parts(node), q.Between("n", low=after + 1)))
@@ -213,25 +231,27 @@ class SqliteIndex:
             rows = store.load(db, keys[:limit], items=True)
         return Page(rows, str(keys[limit - 1]) if len(keys) > limit else "")
 
-    def exchange(self, id_or_prefix: str) -> ExchangeRow:
+    def exchange(self, id_or_prefix: str, *, owner: Principal | None = None) -> ExchangeRow:
         """One exchange in full, by its id or a prefix that no other has. Raises NotFound, AmbiguousIdError."""
         with self._read() as db:
-            key = _one(db, "exchanges", "exchange", id_or_prefix)
+            key = _one(db, "exchanges", "exchange", id_or_prefix, owner)
             (n,) = db.execute("SELECT n FROM exchanges WHERE id = ?", (key,)).fetchone()
             return store.load(db, [n], full=True)[0]
 
-    def session(self, id_or_prefix: str) -> SessionRow:
+    def session(self, id_or_prefix: str, *, owner: Principal | None = None) -> SessionRow:
         """One session, by its id or a prefix that no other has. Raises NotFound, AmbiguousIdError."""
         with self._read() as db:
-            return store.load_session(db, _one(db, "sessions", "session", id_or_prefix))
+            return store.load_session(db, _one(db, "sessions", "session", id_or_prefix, owner))
 
-    def _node(self, query: str, session: str, now_ns: int) -> q.Node:
+    def _node(self, query: str, session: str, now_ns: int, owner: Principal | None = None) -> q.Node:
         node = q.parse(query, now_ns)
+        if owner is not None:
+            node = q.And((_owned(owner), *_parts(node)))
         if not session:
             return node
         # A whole id needs no look-up: a session opened a moment ago is not in the index, and has no exchanges.
         whole = len(session.replace("-", "")) == 32
-        key = q.id_range(session)[0] if whole else self.session(session).id
+        key = q.id_range(session)[0] if whole else self.session(session, owner=owner).id
         return q.And((q.InSession(key, key), *_parts(node)))
 
     def _plan(self, db: sqlite3.Connection, node: q.Node, limit: int) -> Plan:
@@ -309,15 +329,24 @@ def _position(cursor: str) -> int | None:
     return min(int(cursor), 2**63 - 2)
 
 
-def _one(db: sqlite3.Connection, table: str, noun: str, prefix: str) -> bytes:
-    """The one id in `table` that begins so. Raises NotFound, AmbiguousIdError."""
+def _owned(owner: Principal) -> q.OwnedBy:
+    return q.OwnedBy(owner.name, owner.kind, owner.issuer)
+
+
+def _one(db: sqlite3.Connection, table: str, noun: str, prefix: str, owner: Principal | None = None) -> bytes:
+    """The one id in `table` that begins so, of those of `owner` if given. Raises NotFound, AmbiguousIdError."""
     try:
         low, high = q.id_range(prefix)
     except q.QueryError as error:
         raise NotFound(f"There is no {noun} {prefix[:64]!r}", "ids are hexadecimal") from error
+    mine = Sql("1")
+    if owner is not None:
+        mine = owned_by("sessions", _owned(owner))
+        if table != "sessions":
+            mine.text = f"session IN (SELECT sessions.id FROM sessions WHERE {mine.text})"  # noqa: S608
     found = db.execute(
-        f"SELECT id FROM {table} WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",  # noqa: S608
-        (low, high, _CANDIDATES + 1),
+        f"SELECT id FROM {table} WHERE id BETWEEN ? AND ? AND {mine.text} ORDER BY id LIMIT ?",  # noqa: S608
+        (low, high, *mine.values, _CANDIDATES + 1),
     ).fetchall()
     if not found:
         raise NotFound(
