@@ -19,14 +19,16 @@ from fastapi import APIRouter, Header, Path
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from narrows.core.errors import ConfigError
+from narrows.core.errors import ConfigError, NotFound, Refusal
 from narrows.core.values import Connection, Principal
 from narrows.directory import connection_to_json
-from narrows.manage.common import Caller, Dependencies, record_admin
+from narrows.manage.common import Caller, Dependencies, Granted, record_admin
 from narrows.manage.control import ControlStore, Creation
 from narrows.manage.errors import ConflictError, PreconditionError
 from narrows.manage.responses import JsonResponse
+from narrows.manage.roles import Grant
 from narrows.manage.schema import CONNECTION_NAME, ConnectionModel, etag
+from narrows.manage.sessions import check_granted
 
 router = APIRouter(tags=["connections"])
 
@@ -36,9 +38,10 @@ IdempotencyKey = Annotated[str, Header(alias="Idempotency-Key", pattern=r"^([!-~
 
 
 @router.get("/connections")
-def list_connections(deps: Dependencies) -> Response:
-    """All connections, in the order of registration."""
-    return JsonResponse({"items": [connection_to_json(c) for c in deps.store.connections()]})
+def list_connections(deps: Dependencies, granted: Granted) -> Response:
+    """The connections that the caller may see, in the order of registration."""
+    seen = (c for c in deps.store.connections() if _seen(granted, c))
+    return JsonResponse({"items": [connection_to_json(c) for c in seen]})
 
 
 @router.post("/connections", status_code=201)
@@ -69,9 +72,13 @@ async def add_connection(
 
 
 @router.get("/connections/{name}")
-def show_connection(name: Name, deps: Dependencies) -> Response:
+def show_connection(name: Name, deps: Dependencies, granted: Granted) -> Response:
     """One connection. It names where its credential comes from; the credential itself is nowhere in it."""
-    return _one(deps.store.connection(name))
+    connection = deps.store.connection(name)
+    if not _seen(granted, connection):
+        # As for one that is not there: names are not to be guessed.
+        raise NotFound(f"There is no connection {name!r}", "no such name is registered for you")
+    return _one(connection)
 
 
 @router.put("/connections/{name}")
@@ -115,6 +122,17 @@ async def test_connection(name: Name, deps: Dependencies, caller: Caller) -> Res
     connection = await run_in_threadpool(deps.store.connection, name)
     await record_admin(deps, caller, "connection.test", connection=connection.name)
     return JsonResponse(await deps.test_connection(connection))
+
+
+def _seen(granted: Grant, connection: Connection) -> bool:
+    """Whoever sees the sessions of all sees all connections; others those that they may use."""
+    if granted.scope is None:
+        return True
+    try:
+        check_granted(granted, connection)
+    except Refusal:
+        return False
+    return True
 
 
 def _one(connection: Connection, status: int = 200, *, replayed: bool = False) -> Response:
