@@ -184,6 +184,7 @@ def changed(name: str) -> SourceFailed:
         f"the sealed credential {name} was refused",
         "its file was changed, belongs to another name or version, or the master key is not the one that sealed it",
         "restore the file or the key, or set it anew: narrows credential set",
+        step="secret",
     )
 
 
