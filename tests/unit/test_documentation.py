@@ -58,7 +58,8 @@ _POSITIONAL = {"problem": 4, "from_error": 1, "_refuse": 1}
 
 def _codes_in_call(node: ast.Call) -> Iterator[str]:
     yield from (_text(item.value) for item in node.keywords if item.arg == "code")
-    yield from (f"upstream_{_text(item.value)}" for item in node.keywords if item.arg == "phase")
+    phases = (_text(item.value) for item in node.keywords if item.arg == "phase")
+    yield from (f"upstream_{phase}" for phase in phases if phase)  # a variable's is made elsewhere
     at = _POSITIONAL.get(_called(node))
     if at is not None and len(node.args) > at:
         yield _text(node.args[at])
