@@ -34,7 +34,7 @@ class Fetcher:
         """The body of a GET that was answered with 200. Raises UpstreamError, ConfigError for a URL without TLS."""
         status, body = self._send("GET", url, None)
         if status != 200:
-            raise self._failed(url, f"it answered with HTTP status {status}", "response")
+            raise self._failed(url, f"it answered with HTTP status {status}")
         return body
 
     def post(self, url: str, form: Mapping[str, str]) -> tuple[int, bytes]:
@@ -54,13 +54,12 @@ class Fetcher:
                 response = connection.getresponse()
                 raw = response.read(MAX_BYTES + 1)
                 if response.length and len(raw) <= MAX_BYTES:
-                    raise self._failed(url, "its answer was cut off, or took too long", "response")
+                    raise self._failed(url, "its answer was cut off, or took too long")
                 if len(raw) > MAX_BYTES:
-                    raise self._failed(url, f"its answer is longer than {MAX_BYTES} bytes", "response")
+                    raise self._failed(url, f"its answer is longer than {MAX_BYTES} bytes")
                 return response.status, raw
         except (OSError, http.client.HTTPException) as error:
-            phase = "tls" if isinstance(error, ssl.SSLError) else "request"
-            raise self._failed(url, f"{type(error).__name__}: {error}"[:300], phase) from error
+            raise self._failed(url, f"{type(error).__name__}: {error}"[:300]) from error
 
     @contextlib.contextmanager
     def _connected(self, url: str) -> Iterator[http.client.HTTPConnection]:
@@ -81,10 +80,10 @@ class Fetcher:
             connection.close()
             raw.close()
 
-    def _failed(self, url: str, why: str, phase: str) -> UpstreamError:
+    def _failed(self, url: str, why: str) -> UpstreamError:
         where = f"{urlsplit(url).scheme}://{urlsplit(url).netloc}"
         what = f"The {self._what} at {where} could not be asked"
-        return UpstreamError(what, why, "see whether it can be reached", phase=phase)
+        return UpstreamError(what, why, "see whether it can be reached", phase="request")
 
     def _tls(self) -> ssl.SSLContext:
         if self._context is None:
