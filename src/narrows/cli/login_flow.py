@@ -8,10 +8,12 @@ What the issuer says is shown escaped, as is everything from elsewhere.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hmac
 import json
 import secrets
 import sys
+import threading
 import time
 import webbrowser
 from collections.abc import Callable, Mapping
@@ -53,10 +55,10 @@ class Issuer:
         """Whether it knows the device flow."""
         return "device_authorization_endpoint" in self._document
 
-    def by_browser(self, open_url: Callable[[str], bool]) -> tuple[str, str]:
+    def by_browser(self, open_url: Callable[[str], object]) -> tuple[str, str]:
         """Authorization code with PKCE through a browser; returns the ID token and the nonce that it must carry.
 
-        `open_url` shows a page, and says whether it could. Raises SignInError, UpstreamError.
+        `open_url` shows a page, in a thread of its own. Raises SignInError, UpstreamError.
         """
         verifier, state, nonce = (secrets.token_urlsafe(48) for _ in range(3))
         challenge = base64.urlsafe_b64encode(sha256(verifier.encode()).digest()).rstrip(b"=").decode()
@@ -73,9 +75,10 @@ class Issuer:
             }
             where = endpoint(self._document, "authorization_endpoint", self.issuer)
             page = where + ("&" if urlsplit(where).query else "?") + urlencode(query)
-            opened = open_url(page)
-            _say("Sign in in the browser" + (":" if opened else ", which could not be opened here. Go to:"))
+            _say("Sign in in the browser; if none opens, go to:")
             _say(f"  {safe(page)}")
+            # Beside us: some browsers return only when they are closed, and their answer is waited for here.
+            threading.Thread(target=open_url, args=(page,), daemon=True).start()
             answer = callback.wait(WAIT_S)
             redirect = callback.url
         if answer.get("iss", self.issuer) != self.issuer:
@@ -179,12 +182,10 @@ class _Callback:
         return self._found
 
 
-def open_browser(url: str) -> bool:
-    """Show a page in the user's browser; False if there is none."""
-    try:
-        return webbrowser.open(url)
-    except webbrowser.Error:
-        return False
+def open_browser(url: str) -> None:
+    """Show a page in the user's browser, if there is one: the page's address is printed in any case."""
+    with contextlib.suppress(webbrowser.Error):
+        webbrowser.open(url)
 
 
 def has_browser() -> bool:

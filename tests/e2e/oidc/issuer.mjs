@@ -1,5 +1,5 @@
 // An OpenID provider for tests: any name signs in with any password; the groups are those of PEOPLE.
-// Prints its URL when it serves. Control: POST /_rotate makes a new signing key the only one.
+// Prints its URL when it serves.
 import { generateKeyPairSync, randomUUID } from "node:crypto";
 import { createServer } from "node:http";
 import Provider from "oidc-provider";
