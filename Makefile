@@ -40,13 +40,18 @@ up: setup ## start the gateway and leave it running
 down: setup ## stop it
 	@$(BIN)/narrows down
 
-test: setup .venv-agent/.stamp ## the whole suite
+.venv/.stamp-test: .venv/.stamp
+	@echo "==> what only tests need: OpenBao, which serves Vault's API"
+	@$(UV) sync --frozen --quiet --group vault --python $(PY)
+	@touch $@
+
+test: setup .venv-agent/.stamp .venv/.stamp-test ## the whole suite
 	@$(BIN)/python -m pytest
 
 test-agents: setup ## Claude Code, Codex and opencode through the gateway; downloads them (1 GB, needs npm)
 	@NARROWS_TEST_AGENTS=install $(BIN)/python -m pytest --timeout 900 -m agents
 
-test-deep: setup ## longer fuzzing, soaks and fault runs
+test-deep: setup .venv-agent/.stamp .venv/.stamp-test ## longer fuzzing, soaks and fault runs
 	@NARROWS_TEST_DEEP=1 $(BIN)/python -m pytest --timeout 3600 -m "deep or not deep"
 
 check: setup ## lint, types and import contracts

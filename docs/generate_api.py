@@ -24,8 +24,8 @@ Made by `docs/generate_api.py` from the API's own description, which a running g
 
 The API listens on `listen_host` and `api_port`; `narrows up` prints its URL. `run/local.json` in the data directory
 holds the URL (`api`) and the local owner's token (`token`), and is readable by its owner only; it is new at each start
-of the gateway. Others get a token by signing in, or have a key: see [identity.md](identity.md), which also says what each
-role may do. Every request but those for `/healthz`, `/readyz`, `/api/v1/signin` and `/api/v1/token` needs
+of the gateway. Others get a token by signing in, or have a key: see [identity.md](identity.md), which also says what
+each role may do. Every request but those for `/healthz`, `/readyz`, `/api/v1/signin` and `/api/v1/token` needs
 `Authorization: Bearer TOKEN`. In the data directory:
 
 ```
