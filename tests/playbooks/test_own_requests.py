@@ -385,3 +385,12 @@ async def test_a_command_line_that_cannot_be_masked_alone_is_masked_whole(w: Wor
     answer = await ask(client, post(w, "events/cursor", json.dumps(HOOK).encode(), tree_header(tree)))
     found = await w.only()
     assert (answer.status, found.facts["process"][0]["argv"]) == (200, ["********"])
+
+
+@scenario()
+async def test_a_text_that_was_cut_within_an_emoji_is_an_event_like_any(w: World) -> None:
+    body = rb'{"hook_event_name": "preToolUse", "tool_input": {"command": "echo \ud83d"}}'
+    answer = await ask(await w.client(), post(w, "events/cursor", body))
+    assert json.loads(answer.body)["decision"] == "allow"
+    found = await w.only()
+    assert found.facts["operation"] == "preToolUse" and found.request.endswith(body)
