@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from tests.gateway import BIN, Gateway, all_frames, find_in, gateway, until
 
+from narrows.core.errors import ProofError
 from narrows.record.log.frame import Kind
 
 REPORT = """
@@ -177,5 +178,10 @@ def _kill_and_wait(found: Gateway, made: subprocess.Popen[str]) -> None:
 
 
 def _issued(found: Gateway) -> list[bool]:
-    """One True for each lease on record by now."""
-    return [b'"lease.issued"' in frame.meta for frame in all_frames(found.data) if frame.kind == Kind.REQUEST]
+    """One True for each lease on record by now. A block that is being written is looked at again: nothing says yet that
+    it is whole."""
+    while True:
+        try:
+            return [b'"lease.issued"' in frame.meta for frame in all_frames(found.data) if frame.kind == Kind.REQUEST]
+        except ProofError:
+            continue
