@@ -137,6 +137,11 @@ def _head(summary: dict[str, Any], detail: dict[str, Any]) -> list[str]:
         "",
         f"- Measured: {summary['measured_at']}; Narrows {about['narrows']}, commit {about['commit'] or 'unknown'}; "
         f"hot modules {compiled}",
+        *(
+            f"- Of a run of their own: {', '.join(part['cells'])}; {part['measured_at']}, commit "
+            f"{part['commit'] or 'unknown'}, the same machine"
+            for part in detail.get("parts", [])
+        ),
         f"- Machine: {about['cpu']}, {about['cores']} cores, {about['memory_gb']} GB; {about['system']}, "
         f"Linux {about['kernel']}",
         f"- Recordings on {about['filesystem']}; writing 4 KiB and waiting for the disk takes {about['fsync_ms']:g} ms",

@@ -62,6 +62,9 @@ def main() -> int:
     parser.add_argument("--deep", action="store_true", help="also fill a SQLite index with 1,000,000 exchanges")
     parser.add_argument("--compiled", action="store_true", help="fail unless the hot modules are compiled")
     parser.add_argument("--install", action="store_true", help="install nginx and wrk by apt-get if missing (root)")
+    parser.add_argument(
+        "--merge", action="store_true", help="with --only: put these cells into the results there are, which say so"
+    )
     parser.add_argument("--out", type=Path, help="where results go; a partial or quick run needs it to keep them")
     given = parser.parse_args()
     if problem := _missing(given.install) or _unfit(given.compiled):
@@ -89,8 +92,31 @@ def main() -> int:
         except KeyboardInterrupt:
             print("bench: stopped; nothing was written", file=sys.stderr)
             return 1
-        _write(found, options.out, docs=given.out or (options.out if partial else ROOT / "docs"))
+        if given.merge and given.only and not given.quick:
+            _write(merged(found, options.cells, ROOT / "bench" / "results"), ROOT / "bench" / "results", ROOT / "docs")
+        else:
+            _write(found, options.out, docs=given.out or (options.out if partial else ROOT / "docs"))
     return 0
+
+
+def merged(
+    found: tuple[dict[str, Any], dict[str, Any]], cells: tuple[str, ...], results: Path
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The results there are, with the cells of this run in place of theirs; `parts` says what was measured when."""
+    flat, detail = found
+    old_flat, old_detail = (json.loads((results / f"{name}.json").read_text("utf-8")) for name in ("summary", "detail"))
+    kept = {key: value for key, value in old_flat.items() if key not in ("machine", "measured_at")}
+    new = {key: value for key, value in flat.items() if value is not None}
+    both = {**flat, **kept, **new, "measured_at": old_flat["measured_at"]}
+    both["recording_verified"] = bool(flat["recording_verified"]) and bool(old_flat["recording_verified"])
+    parts = [part for part in old_detail.get("parts", []) if not set(part["cells"]) <= set(cells)]
+    parts.append({"cells": list(cells), "measured_at": flat["measured_at"], "commit": detail["machine"]["commit"]})
+    samples = [one for one in old_detail["samples"] if one["cell"] not in cells] + detail["samples"]
+    figures_ = {**old_detail["figures"], **detail["figures"]}
+    more = {"parts": parts, "samples": samples, "figures": figures_}
+    if detail.get("history"):
+        more["history"] = detail["history"]
+    return both, {**old_detail, **more}
 
 
 def _run(options: Options, here: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -289,7 +315,7 @@ def _streams(options: Options, ways: dict[str, Way]) -> dict[str, Any]:
     return found
 
 
-def _write(found: tuple[dict[str, Any], dict[str, Any]], out: Path, *, docs: Path) -> None:
+def _write(found: tuple[dict[str, Any], dict[str, Any]], out: Path, docs: Path) -> None:
     flat, detail = found
     out.mkdir(parents=True, exist_ok=True)
     for name, value in (("summary", flat), ("detail", detail)):
