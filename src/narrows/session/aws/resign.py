@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 from urllib.parse import quote
 
@@ -179,14 +180,19 @@ def secrets(out: Outbound) -> tuple[bytes, ...]:
     In every spelling that a target is known to answer in: as in a URL, escaped for JSON, and as the hexadecimal
     bytes in which S3's SignatureDoesNotMatch repeats the canonical request.
     """
-    found = [out.credentials.secret_access_key.encode("ascii")]
-    if out.credentials.session_token:
-        found.append(out.credentials.session_token.encode("ascii"))
-    found += _SIGNATURE.findall(out.head)
-    spellings: dict[bytes, None] = {}
-    for secret in found:
-        for one in _spellings(secret):
-            spellings[one] = None
+    credentials = out.credentials
+    spelt = _of_credentials(credentials.secret_access_key, credentials.session_token or "")
+    for signature in _SIGNATURE.findall(out.head):  # hexadecimal digits, which no URL and no JSON escapes
+        pairs = signature.hex(" ").encode("ascii")
+        spelt += (pairs, pairs.upper(), signature.hex().encode("ascii"), signature)
+    return spelt
+
+
+@lru_cache(maxsize=256)
+def _of_credentials(secret: str, token: str) -> tuple[bytes, ...]:
+    """The spellings of what stays the same from call to call, longest first. What is kept is in memory anyway."""
+    found = [one.encode("ascii") for one in (secret, token) if one]
+    spellings = dict.fromkeys(one for each in found for one in _spellings(each))
     return tuple(sorted(spellings, key=len, reverse=True))
 
 

@@ -288,9 +288,7 @@ class LlmHandler:
 
     def secrets(self, out: Outbound) -> tuple[bytes, ...]:
         """The key, in the spellings in which an answer could repeat it."""
-        key: str = out.credentials.key
-        spellings = {key, quote(key, safe=""), key.replace("/", "\\/"), key.replace("\\", "\\\\").replace('"', '\\"')}
-        return tuple(sorted((one.encode("ascii") for one in spellings), key=len, reverse=True))
+        return _spellings(out.credentials.key)
 
     def elsewhere(self, call: Call, status: int, headers: list[tuple[bytes, bytes]]) -> bool:
         """Redirects are the client's to follow."""
@@ -303,6 +301,13 @@ class LlmHandler:
         asked: Asked | None = call.auth
         form = refusals.form_of(asked.route.protocol, asked.provider) if asked is not None else "openai"
         return refusals.render(form, refusal, request_id, head=call.head.method == b"HEAD")
+
+
+@lru_cache(maxsize=256)
+def _spellings(key: str) -> tuple[bytes, ...]:
+    """A key as it is, as in a URL and as JSON escapes it, longest first. What is kept is in memory anyway."""
+    spellings = {key, quote(key, safe=""), key.replace("/", "\\/"), key.replace("\\", "\\\\").replace('"', '\\"')}
+    return tuple(sorted((one.encode("ascii") for one in spellings), key=len, reverse=True))
 
 
 def _check_upgrade(call: Call, connection: Connection) -> None:
