@@ -84,7 +84,7 @@ class CredentialSource:
     mount: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class ApiKey:
     """The upstream credential of an `llm` connection. Shown by no repr."""
 

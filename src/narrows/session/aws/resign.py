@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
 from hashlib import sha256
 from urllib.parse import quote
+from weakref import WeakKeyDictionary
 
 from narrows.core.errors import ProtocolError
 from narrows.core.ports import Clock
@@ -180,17 +180,22 @@ def secrets(out: Outbound) -> tuple[bytes, ...]:
     In every spelling that a target is known to answer in: as in a URL, escaped for JSON, and as the hexadecimal
     bytes in which S3's SignatureDoesNotMatch repeats the canonical request.
     """
-    credentials = out.credentials
-    spelt = _of_credentials(credentials.secret_access_key, credentials.session_token or "")
+    credentials: sigv4.Credentials = out.credentials
+    spelt = _spelt.get(credentials)
+    if spelt is None:
+        spelt = _spelt[credentials] = _of_credentials(credentials.secret_access_key, credentials.session_token or "")
     for signature in _SIGNATURE.findall(out.head):  # hexadecimal digits, which no URL and no JSON escapes
         pairs = signature.hex(" ").encode("ascii")
         spelt += (pairs, pairs.upper(), signature.hex().encode("ascii"), signature)
     return spelt
 
 
-@lru_cache(maxsize=256)
+_spelt: WeakKeyDictionary[sigv4.Credentials, tuple[bytes, ...]] = WeakKeyDictionary()
+"""Spellings by credentials, which stay the same from call to call; they go when the credentials go."""
+
+
 def _of_credentials(secret: str, token: str) -> tuple[bytes, ...]:
-    """The spellings of what stays the same from call to call, longest first. What is kept is in memory anyway."""
+    """The spellings of a secret key and a session token, longest first."""
     found = [one.encode("ascii") for one in (secret, token) if one]
     spellings = dict.fromkeys(one for each in found for one in _spellings(each))
     return tuple(sorted(spellings, key=len, reverse=True))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Protocol
 from urllib.parse import quote, urlsplit
+from weakref import WeakKeyDictionary
 
 from narrows.core.errors import Refusal
 from narrows.core.providers import ENDPOINT_PREFIX, PROVIDERS, upstream_path
@@ -288,7 +289,11 @@ class LlmHandler:
 
     def secrets(self, out: Outbound) -> tuple[bytes, ...]:
         """The key, in the spellings in which an answer could repeat it."""
-        return _spellings(out.credentials.key)
+        key: ApiKey = out.credentials
+        spelt = _spelt.get(key)
+        if spelt is None:
+            spelt = _spelt[key] = _spellings(key.key)
+        return spelt
 
     def elsewhere(self, call: Call, status: int, headers: list[tuple[bytes, bytes]]) -> bool:
         """Redirects are the client's to follow."""
@@ -303,9 +308,12 @@ class LlmHandler:
         return refusals.render(form, refusal, request_id, head=call.head.method == b"HEAD")
 
 
-@lru_cache(maxsize=256)
+_spelt: WeakKeyDictionary[ApiKey, tuple[bytes, ...]] = WeakKeyDictionary()
+"""Spellings by key, which stay the same from call to call; they go when the key goes."""
+
+
 def _spellings(key: str) -> tuple[bytes, ...]:
-    """A key as it is, as in a URL and as JSON escapes it, longest first. What is kept is in memory anyway."""
+    """A key as it is, as in a URL and as JSON escapes it, longest first."""
     spellings = {key, quote(key, safe=""), key.replace("/", "\\/"), key.replace("\\", "\\\\").replace('"', '\\"')}
     return tuple(sorted((one.encode("ascii") for one in spellings), key=len, reverse=True))
 
